@@ -1,0 +1,1 @@
+//! The daemon's loop: state, intents first, adoption, sweep, job flow; I/O behind effects.

@@ -1,0 +1,3 @@
+//! An autoscaler for GitLab CI runners.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! GitLab as a runner sees it: register, request a job, trace, update; and which jobs wait.

@@ -1,0 +1,1 @@
+//! The small program put on a machine: runs a job's work detached and spools its output.

@@ -1,0 +1,3 @@
+//! The small program put on a machine.
+
+fn main() {}

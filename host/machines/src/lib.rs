@@ -1,0 +1,1 @@
+//! Reaches a machine: a process on this host.

@@ -1,0 +1,1 @@
+//! Policy: idle targets by the time of day.

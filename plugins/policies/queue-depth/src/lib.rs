@@ -1,0 +1,1 @@
+//! Policy: machines for the jobs that wait.

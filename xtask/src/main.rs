@@ -1,0 +1,3 @@
+//! Every task a person runs: demo, test, plugins, sim.
+
+fn main() {}
