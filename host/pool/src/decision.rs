@@ -4,6 +4,7 @@ use crate::machine::{MachineId, RetireCause};
 use crate::snapshot::{JobId, RequestId};
 use crate::time::Millis;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Something to do. The doer records the phase it leads to before it acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +196,25 @@ pub enum Reason {
         /// Jobs allowed.
         max: u32,
     },
+    /// Held back: one step makes no more machines than this; the next one goes on.
+    HeldByStep {
+        /// Machines that were wanted and are not made now.
+        short: u32,
+        /// Most machines one step makes.
+        max: u32,
+    },
+    /// No request now: the check interval or a back-off is not over.
+    RequestsWait {
+        /// Milliseconds until the next request.
+        wait: Millis,
+    },
+    /// No further request: `request_concurrency` of them are under way.
+    RequestsAtLimit {
+        /// Requests under way.
+        requests: u32,
+        /// `request_concurrency`.
+        max: u32,
+    },
     /// No request: none is free and an idle target is kept; one is asked for when ready.
     NoneFree,
     /// Nothing: what is known of the queue is too old to act on.
@@ -213,4 +233,182 @@ pub enum Reason {
         /// The idle target.
         target: u32,
     },
+}
+
+/// Milliseconds as seconds, with no more digits than they have.
+struct Seconds(Millis);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0.0 / 1000, self.0.0 % 1000);
+        if rest == 0 {
+            write!(f, "{whole} s")
+        } else {
+            write!(
+                f,
+                "{} s",
+                format!("{whole}.{rest:03}").trim_end_matches('0')
+            )
+        }
+    }
+}
+
+/// A count and its noun in the right number; one "machine", two "machines".
+struct Many(u32, &'static str);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}{}",
+            self.0,
+            self.1,
+            if self.0 == 1 { "" } else { "s" }
+        )
+    }
+}
+
+/// One sentence for people, without a full stop.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = |n: u32| Many(n, "machine");
+        match *self {
+            Reason::BelowIdleTarget { available, target } => write!(
+                f,
+                "{} free or on the way, and the idle target is {target}",
+                m(available)
+            ),
+            Reason::JobsWaiting { wanted, available } => write!(
+                f,
+                "jobs need {} and {available} free or on the way",
+                m(wanted)
+            ),
+            Reason::MachineFree => f.write_str("a machine is free, so a job is asked for"),
+            Reason::AskFirst => f.write_str(
+                "no machine is free, none is kept idle and nothing tells whether jobs wait, so a job is asked for first",
+            ),
+            Reason::MachineReady { waited } => write!(
+                f,
+                "a machine is free for the job, which waited {} for it",
+                Seconds(waited)
+            ),
+            Reason::IdleTooLong {
+                idle,
+                idle_time,
+                available,
+                target,
+            } => write!(
+                f,
+                "idle for {}, more than {}, with {} without it and an idle target of {target}",
+                Seconds(idle),
+                Seconds(idle_time),
+                m(available)
+            ),
+            Reason::MaxBuilds { builds, max } => write!(
+                f,
+                "it was given {} and MaxBuilds is {max}",
+                Many(builds, "job")
+            ),
+            Reason::OverLimit { total, limit } => {
+                write!(f, "there are {} and {limit} allowed", m(total))
+            }
+            Reason::CreateTimeout { took, timeout } => write!(
+                f,
+                "its creation has taken {}, more than {}",
+                Seconds(took),
+                Seconds(timeout)
+            ),
+            Reason::BootTimeout { took, timeout } => write!(
+                f,
+                "its boot has taken {}, more than {}",
+                Seconds(took),
+                Seconds(timeout)
+            ),
+            Reason::Interrupted => f.write_str("the provider takes the machine back"),
+            Reason::OutOfSight { missing, grace } => write!(
+                f,
+                "not seen for {}, more than {}, so it is believed gone",
+                Seconds(missing),
+                Seconds(grace)
+            ),
+            Reason::RequestNotNeeded => {
+                f.write_str("the machine reserved for this request is needed for a job already taken, or goes")
+            }
+            Reason::PrepareTimeout { held, timeout } => write!(
+                f,
+                "the job has waited {} for a machine, more than {}",
+                Seconds(held),
+                Seconds(timeout)
+            ),
+            Reason::MachineTries { tries } => {
+                write!(f, "the job failed to start on {}", m(tries))
+            }
+            Reason::HeldByLimit {
+                short,
+                total,
+                limit,
+            } => write!(
+                f,
+                "{} fewer than wanted: there are {total} and the limit is {limit}",
+                m(short)
+            ),
+            Reason::HeldByCeiling {
+                short,
+                total,
+                ceiling,
+            } => write!(
+                f,
+                "{} fewer than wanted: there are {total} and a policy's ceiling is {ceiling}",
+                m(short)
+            ),
+            Reason::HeldByGrowth {
+                short,
+                growing,
+                max,
+            } => write!(
+                f,
+                "{} fewer than wanted for now: {growing} being made and MaxGrowthRate is {max}",
+                m(short)
+            ),
+            Reason::HeldByBackOff { short, wait } => write!(
+                f,
+                "{} fewer than wanted for now: creations failed and the next try is in {}",
+                m(short),
+                Seconds(wait)
+            ),
+            Reason::HeldByStep { short, max } => write!(
+                f,
+                "{} fewer than wanted for now: one step makes {max} at most",
+                m(short)
+            ),
+            Reason::JobsAtLimit { jobs, max } => write!(
+                f,
+                "{} held, running or asked for, and {max} allowed",
+                Many(jobs, "job")
+            ),
+            Reason::RequestsWait { wait } => {
+                write!(f, "the next job request may begin in {}", Seconds(wait))
+            }
+            Reason::RequestsAtLimit { requests, max } => write!(
+                f,
+                "{} under way and request_concurrency is {max}",
+                Many(requests, "job request")
+            ),
+            Reason::NoneFree => {
+                f.write_str("no machine is free; a job is asked for when one is ready")
+            }
+            Reason::StaleQueue { age } => write!(
+                f,
+                "what is known of the queue is {} old, too old to act on",
+                Seconds(age)
+            ),
+            Reason::Paused => f.write_str("paused: no job is asked for and no machine made"),
+            Reason::Closing => f.write_str("the daemon ends: no job is asked for"),
+            Reason::Steady { available, target } => write!(
+                f,
+                "{} free or on the way and the idle target is {target}: nothing to do",
+                m(available)
+            ),
+        }
+    }
 }

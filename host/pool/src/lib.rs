@@ -9,15 +9,20 @@
 //! - [`snapshot`]: what `step` looks at.
 //! - [`decision`]: what `step` answers.
 //! - [`mod@step`]: the rules.
+//! - [`wake`]: when to call `step` again though nothing else happened.
 
 pub mod decision;
 pub mod machine;
 pub mod snapshot;
 pub mod step;
 pub mod time;
+pub mod wake;
 
 pub use decision::{Action, Decision, Reason};
 pub use machine::{Event, Machine, MachineId, Phase, Refused, RetireCause};
-pub use snapshot::{Counts, Job, JobId, JobPhase, Limits, Pool, Request, RequestId, Source, Targets};
+pub use snapshot::{
+    Counts, Job, JobId, JobPhase, Limits, Pool, Request, RequestId, Source, Targets,
+};
 pub use step::step;
 pub use time::{Millis, Time};
+pub use wake::next_wake;

@@ -4,6 +4,7 @@
 use crate::snapshot::{JobId, RequestId};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A machine's number in the state, given with its intent and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -183,6 +184,337 @@ pub struct Machine {
     pub interrupted: bool,
 }
 
+impl Phase {
+    /// The phase that follows when `event` happens at `now`.
+    ///
+    /// What repeats in ordinary life (asked again, exists still, not seen still, gone still) leaves
+    /// the phase as it is. A machine with a job is never retired: it drains, or it is gone. A
+    /// machine that is free, `Reserved` included, goes at once when drained or retired; a job that
+    /// its request still brings is held for another machine. `Retiring` ends with `Gone` alone: not
+    /// being seen proves nothing. A machine that is seen again, or that a person lets go on, is busy
+    /// if it has a job and idle from now on if not, for its old idle clock is not known any more.
+    ///
+    /// # Errors
+    /// [`Refused`] where the event can't happen in this phase; the phase is then to stay as it is.
+    pub fn on(self, event: Event, now: Time) -> Result<Phase, Refused> {
+        use Event as E;
+        let retiring = |cause| Phase::Retiring { since: now, cause };
+        let next = match (self, event) {
+            (Phase::Intended { .. }, E::Asked) => Phase::Creating { since: now },
+            (Phase::Intended { since } | Phase::Creating { since }, E::Exists) => Phase::Booting {
+                since: now,
+                asked: since,
+            },
+            (Phase::Intended { .. }, E::Retire { cause } | E::Drain { cause }) => retiring(cause),
+            (Phase::Intended { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Intended { .. },
+                E::Ready
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::NotSeen
+                | E::SeenAgain
+                | E::Hold
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Creating { .. }, E::Asked) => self,
+            (Phase::Creating { .. }, E::Ready) => Phase::Idle { since: now },
+            (Phase::Creating { .. }, E::Retire { cause } | E::Drain { cause }) => retiring(cause),
+            (Phase::Creating { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Creating { .. },
+                E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::NotSeen
+                | E::SeenAgain
+                | E::Hold
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Booting { .. }, E::Exists) => self,
+            (Phase::Booting { .. }, E::Ready) => Phase::Idle { since: now },
+            (Phase::Booting { .. }, E::Retire { cause } | E::Drain { cause }) => retiring(cause),
+            (Phase::Booting { .. }, E::NotSeen) => Phase::Missing {
+                since: now,
+                job: None,
+            },
+            (Phase::Booting { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Booting { .. },
+                E::Asked
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::SeenAgain
+                | E::Hold
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Idle { since }, E::Reserve { request }) => Phase::Reserved {
+                since: now,
+                idle_since: since,
+                request,
+            },
+            (Phase::Idle { .. }, E::Assign { job }) => Phase::Busy { since: now, job },
+            (Phase::Idle { .. }, E::Retire { cause } | E::Drain { cause }) => retiring(cause),
+            (Phase::Idle { .. }, E::NotSeen) => Phase::Missing {
+                since: now,
+                job: None,
+            },
+            (Phase::Idle { .. }, E::Hold) => Phase::Held {
+                since: now,
+                job: None,
+            },
+            (Phase::Idle { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Idle { .. },
+                E::Asked | E::Exists | E::Ready | E::Release | E::JobOver | E::SeenAgain | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Reserved { idle_since, .. }, E::Release) => Phase::Idle { since: idle_since },
+            (Phase::Reserved { .. }, E::Assign { job }) => Phase::Busy { since: now, job },
+            (Phase::Reserved { .. }, E::Retire { cause } | E::Drain { cause }) => retiring(cause),
+            (Phase::Reserved { .. }, E::NotSeen) => Phase::Missing {
+                since: now,
+                job: None,
+            },
+            (Phase::Reserved { .. }, E::Hold) => Phase::Held {
+                since: now,
+                job: None,
+            },
+            (Phase::Reserved { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Reserved { .. },
+                E::Asked
+                | E::Exists
+                | E::Ready
+                | E::Reserve { .. }
+                | E::JobOver
+                | E::SeenAgain
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Busy { .. }, E::JobOver) => Phase::Idle { since: now },
+            (Phase::Busy { job, .. }, E::Drain { cause }) => Phase::Draining {
+                since: now,
+                job,
+                cause,
+            },
+            (Phase::Draining { .. }, E::Drain { .. }) => self,
+            (Phase::Draining { cause, .. }, E::JobOver) => retiring(cause),
+            (Phase::Busy { job, .. } | Phase::Draining { job, .. }, E::NotSeen) => Phase::Missing {
+                since: now,
+                job: Some(job),
+            },
+            (Phase::Busy { job, .. } | Phase::Draining { job, .. }, E::Hold) => Phase::Held {
+                since: now,
+                job: Some(job),
+            },
+            (Phase::Busy { .. } | Phase::Draining { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Busy { .. } | Phase::Draining { .. },
+                E::Asked
+                | E::Exists
+                | E::Ready
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::Retire { .. }
+                | E::SeenAgain
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Retiring { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Retiring { .. },
+                E::Asked
+                | E::Exists
+                | E::Ready
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::Drain { .. }
+                | E::Retire { .. }
+                | E::NotSeen
+                | E::SeenAgain
+                | E::Hold
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Missing { .. }, E::NotSeen) => self,
+            (Phase::Missing { job, .. }, E::SeenAgain) => back(job, now),
+            (
+                Phase::Missing {
+                    since,
+                    job: Some(_),
+                },
+                E::JobOver,
+            ) => Phase::Missing { since, job: None },
+            (Phase::Missing { job: None, .. }, E::Retire { cause } | E::Drain { cause }) => {
+                retiring(cause)
+            }
+            (Phase::Missing { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Missing { .. },
+                E::Asked
+                | E::Exists
+                | E::Ready
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::Drain { .. }
+                | E::Retire { .. }
+                | E::Hold
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+
+            (
+                Phase::Held {
+                    since,
+                    job: Some(_),
+                },
+                E::JobOver,
+            ) => Phase::Held { since, job: None },
+            (Phase::Held { job, .. }, E::LetGo) => back(job, now),
+            (Phase::Held { .. }, E::Gone) => Phase::Gone { since: now },
+            (
+                Phase::Held { .. },
+                E::Asked
+                | E::Exists
+                | E::Ready
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::Drain { .. }
+                | E::Retire { .. }
+                | E::NotSeen
+                | E::SeenAgain
+                | E::Hold,
+            ) => return Err(self.refuse(event)),
+
+            (Phase::Gone { .. }, E::Gone) => self,
+            (
+                Phase::Gone { .. },
+                E::Asked
+                | E::Exists
+                | E::Ready
+                | E::Reserve { .. }
+                | E::Release
+                | E::Assign { .. }
+                | E::JobOver
+                | E::Drain { .. }
+                | E::Retire { .. }
+                | E::NotSeen
+                | E::SeenAgain
+                | E::Hold
+                | E::LetGo,
+            ) => return Err(self.refuse(event)),
+        };
+        Ok(next)
+    }
+
+    /// The word for this phase in status, logs, metrics and snapshots.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Intended { .. } => "intended",
+            Phase::Creating { .. } => "creating",
+            Phase::Booting { .. } => "booting",
+            Phase::Idle { .. } => "idle",
+            Phase::Reserved { .. } => "reserved",
+            Phase::Busy { .. } => "busy",
+            Phase::Draining { .. } => "draining",
+            Phase::Retiring { .. } => "retiring",
+            Phase::Missing { .. } => "missing",
+            Phase::Held { .. } => "held",
+            Phase::Gone { .. } => "gone",
+        }
+    }
+
+    /// The job on this machine, if there is one.
+    #[must_use]
+    pub fn job(&self) -> Option<JobId> {
+        match *self {
+            Phase::Busy { job, .. } | Phase::Draining { job, .. } => Some(job),
+            Phase::Missing { job, .. } | Phase::Held { job, .. } => job,
+            Phase::Intended { .. }
+            | Phase::Creating { .. }
+            | Phase::Booting { .. }
+            | Phase::Idle { .. }
+            | Phase::Reserved { .. }
+            | Phase::Retiring { .. }
+            | Phase::Gone { .. } => None,
+        }
+    }
+
+    /// When the machine entered this phase.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        match *self {
+            Phase::Intended { since }
+            | Phase::Creating { since }
+            | Phase::Booting { since, .. }
+            | Phase::Idle { since }
+            | Phase::Reserved { since, .. }
+            | Phase::Busy { since, .. }
+            | Phase::Draining { since, .. }
+            | Phase::Retiring { since, .. }
+            | Phase::Missing { since, .. }
+            | Phase::Held { since, .. }
+            | Phase::Gone { since } => since,
+        }
+    }
+
+    /// Whether a machine in this phase counts against `limit`: all do but `Gone`.
+    #[must_use]
+    pub fn counts_against_limit(&self) -> bool {
+        !matches!(self, Phase::Gone { .. })
+    }
+
+    fn refuse(self, event: Event) -> Refused {
+        Refused { phase: self, event }
+    }
+}
+
+fn back(job: Option<JobId>, now: Time) -> Phase {
+    match job {
+        Some(job) => Phase::Busy { since: now, job },
+        None => Phase::Idle { since: now },
+    }
+}
+
+impl Event {
+    /// The word for this event in logs and errors.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Asked => "asked",
+            Event::Exists => "exists",
+            Event::Ready => "ready",
+            Event::Reserve { .. } => "reserve",
+            Event::Release => "release",
+            Event::Assign { .. } => "assign",
+            Event::JobOver => "job-over",
+            Event::Drain { .. } => "drain",
+            Event::Retire { .. } => "retire",
+            Event::NotSeen => "not-seen",
+            Event::SeenAgain => "seen-again",
+            Event::Hold => "hold",
+            Event::LetGo => "let-go",
+            Event::Gone => "gone",
+        }
+    }
+}
+
 /// A transition the rules do not have: the event can't happen in that phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -191,3 +523,24 @@ pub struct Refused {
     /// What was said to happen.
     pub event: Event,
 }
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the event '{}' can't happen to a machine that is {}",
+            self.event.name(),
+            self.phase.name()
+        )?;
+        match (self.event, self.phase.job()) {
+            (Event::Retire { .. }, Some(job)) => write!(
+                f,
+                ": it has job {}, so drain it, or end the job first",
+                job.0
+            ),
+            _ => write!(f, "; it stays as it is"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}

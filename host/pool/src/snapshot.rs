@@ -1,7 +1,7 @@
 //! What [`crate::step()`] looks at: one whole snapshot of a pool, what it should hold to, and what it
 //! may do. All of it is data that `springtide status --snapshot` dumps and `springtide pool step` reads.
 
-use crate::machine::{Machine, MachineId};
+use crate::machine::{Machine, MachineId, Phase};
 use crate::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,8 @@ pub struct Targets {
     pub wake_at: Option<u32>,
 }
 
-/// What the operator allows, whatever the policies say. 0 is no limit, as in GitLab Runner.
+/// What the operator allows, whatever the policies say. 0 is no limit, as in GitLab Runner; that
+/// goes for the lengths of time and the tries as well.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Limits {
@@ -192,4 +193,81 @@ pub struct Counts {
     pub missing: u32,
     /// Kept for a person.
     pub held: u32,
+}
+
+impl Counts {
+    /// Counts machines by phase. Those that are gone are in no count.
+    #[must_use]
+    pub fn of(machines: &[Machine]) -> Counts {
+        let mut counts = Counts::default();
+        for machine in machines {
+            let count = match machine.phase {
+                Phase::Intended { .. } => &mut counts.intended,
+                Phase::Creating { .. } => &mut counts.creating,
+                Phase::Booting { .. } => &mut counts.booting,
+                Phase::Idle { .. } => &mut counts.idle,
+                Phase::Reserved { .. } => &mut counts.reserved,
+                Phase::Busy { .. } => &mut counts.busy,
+                Phase::Draining { .. } => &mut counts.draining,
+                Phase::Retiring { .. } => &mut counts.retiring,
+                Phase::Missing { .. } => &mut counts.missing,
+                Phase::Held { .. } => &mut counts.held,
+                Phase::Gone { .. } => continue,
+            };
+            *count = count.saturating_add(1);
+        }
+        counts
+    }
+
+    /// Every machine that counts against `limit`.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        [
+            self.busy,
+            self.draining,
+            self.retiring,
+            self.missing,
+            self.held,
+        ]
+        .into_iter()
+        .fold(self.available(), u32::saturating_add)
+    }
+
+    /// Machines being made: intended, creating and booting.
+    #[must_use]
+    pub fn growing(&self) -> u32 {
+        self.intended
+            .saturating_add(self.creating)
+            .saturating_add(self.booting)
+    }
+
+    /// Machines that are free or on their way to be.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        self.growing()
+            .saturating_add(self.idle)
+            .saturating_add(self.reserved)
+    }
+
+    /// Machines that run a job and are in sight.
+    #[must_use]
+    pub fn in_use(&self) -> u32 {
+        self.busy.saturating_add(self.draining)
+    }
+}
+
+impl Targets {
+    /// Idle machines to keep while `in_use` machines run jobs, by the rules of GitLab Runner: with
+    /// a scale factor it is the factor's share of those in use, rounded toward 0, at least
+    /// `idle_count_min` (and 1), and never more than `idle_count`.
+    #[must_use]
+    pub fn idle_target(&self, in_use: u32) -> u32 {
+        if self.idle_scale_factor > 0.0 {
+            let least = self.idle_count_min.max(1);
+            let share = (f64::from(in_use) * self.idle_scale_factor) as u32;
+            self.idle_count.min(share.max(least))
+        } else {
+            self.idle_count
+        }
+    }
 }
