@@ -141,7 +141,7 @@ pub enum Reason {
         /// Milliseconds of grace.
         grace: Millis,
     },
-    /// A reserved machine is needed elsewhere, or goes.
+    /// The machine or the slot the request keeps is needed for a job already taken, or goes.
     RequestNotNeeded,
     /// The job waited longer for a machine than allowed.
     PrepareTimeout {
@@ -332,7 +332,7 @@ impl fmt::Display for Reason {
                 Seconds(grace)
             ),
             Reason::RequestNotNeeded => {
-                f.write_str("the machine reserved for this request is needed for a job already taken, or goes")
+                f.write_str("the machine or slot kept for this request is needed for a job already taken, or goes")
             }
             Reason::PrepareTimeout { held, timeout } => write!(
                 f,
