@@ -34,6 +34,7 @@ pub fn step(pool: &Pool, targets: &Targets, limits: &Limits, now: Time) -> Vec<D
         counts,
         target: targets.idle_target(counts.in_use()),
         free: Vec::with_capacity(counts.available() as usize),
+        ending: ending(pool),
         going: counts.retiring,
         told: false,
         out: Vec::new(),
@@ -88,6 +89,8 @@ struct Step<'a> {
     target: u32,
     /// Oldest first.
     free: Vec<Free>,
+    /// Requests that were told to end already, sorted.
+    ending: Vec<RequestId>,
     /// Machines that go, those decided in this step included.
     going: u32,
     /// The reason jobs are at their limit has been given.
@@ -176,11 +179,7 @@ impl Step<'_> {
                 request,
                 ..
             } => {
-                let cancelling = self
-                    .pool
-                    .requests
-                    .iter()
-                    .any(|known| known.id == request && known.cancelling);
+                let cancelling = self.ending.binary_search(&request).is_ok();
                 if machine.interrupted {
                     if !cancelling {
                         self.act(Action::CancelRequest { request }, Reason::Interrupted);
@@ -393,6 +392,13 @@ impl Step<'_> {
             }
         }
     }
+}
+
+fn ending(pool: &Pool) -> Vec<RequestId> {
+    let ending = pool.requests.iter().filter(|it| it.cancelling);
+    let mut ending: Vec<RequestId> = ending.map(|it| it.id).collect();
+    ending.sort_unstable();
+    ending
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u32 {
