@@ -1,6 +1,6 @@
 //! What should happen to a pool of machines.
 //!
-//! [`step`] looks at one whole snapshot and says what to do and why. It is a pure function: no I/O,
+//! [`step()`] looks at one whole snapshot and says what to do and why. It is a pure function: no I/O,
 //! no clock, no randomness, no async; the same input gives the same output. The daemon, the
 //! simulation, `springtide pool step` and the tests all call this one.
 //!
