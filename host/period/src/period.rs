@@ -103,7 +103,7 @@ impl Period {
     /// year a period can name. The weekday of `from` is not looked at.
     ///
     /// It looks at each day once: some hundred microseconds where the answer is yes and every month
-    /// is named, and next to nothing where it is no.
+    /// is named, and far less where it is no.
     pub fn never_again(&self, from: &Civil) -> bool {
         let begin = (from.year, from.month, from.day);
         for year in from.year.max(FIRST_YEAR)..=LAST_YEAR {
