@@ -106,6 +106,7 @@ pub struct Controller<S> {
     changes: Vec<Change>,
     effects: Vec<Effect>,
     decisions: Vec<Decision>,
+    commits: u64,
 }
 
 impl<S: Store> Controller<S> {
@@ -246,6 +247,12 @@ impl<S: Store> Controller<S> {
         &self.boots
     }
 
+    /// Commits this controller has made.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
     /// The store, with all that was committed.
     pub fn into_store(self) -> S {
         self.store
@@ -254,6 +261,7 @@ impl<S: Store> Controller<S> {
     fn commit(&mut self) -> Result<Vec<Effect>, StoreError> {
         if !self.changes.is_empty() {
             self.store.commit(&self.changes)?;
+            self.commits += 1;
             self.changes.clear();
         }
         Ok(std::mem::take(&mut self.effects))

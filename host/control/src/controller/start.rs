@@ -60,6 +60,7 @@ impl<S: Store> Controller<S> {
             changes: Vec::new(),
             effects: Vec::new(),
             decisions: Vec::new(),
+            commits: 0,
         };
         this.adopt(now);
         let effects = this.commit()?;
