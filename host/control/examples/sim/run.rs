@@ -30,6 +30,8 @@ struct Scenario {
     source: bool,
     jobs: Vec<GitlabJob>,
     crashes: Vec<u64>,
+    /// Whether the disk is lost at the first death.
+    lose_state: bool,
 }
 
 fn scenario(seed: u64) -> Scenario {
@@ -92,6 +94,7 @@ fn scenario(seed: u64) -> Scenario {
         crashes: (0..rng.random_range(0..6))
             .map(|_| rng.random_range(1..400))
             .collect(),
+        lose_state: rng.random_bool(0.1),
         limits,
     }
 }
@@ -103,6 +106,7 @@ struct Run {
     life: u64,
     crashes: Vec<u64>,
     crashed: u32,
+    lose_state: bool,
     options: Options,
     targets: Targets,
     wake: Option<Time>,
@@ -133,6 +137,7 @@ pub fn run(seed: u64) -> Report {
         life: 0,
         crashes: scenario.crashes,
         crashed: 0,
+        lose_state: scenario.lose_state,
         options: Options::new(OWNER, POOL, "scope", "sim-%s", scenario.limits),
         targets: scenario.targets,
         wake: None,
@@ -205,7 +210,7 @@ impl Run {
 
     fn check(&mut self) {
         let limit = self.options.limits.limit as usize;
-        if self.world.ours() > limit {
+        if self.world.ours() > limit && !self.world.state_lost {
             let told = format!(
                 "{} machines exist and the limit is {limit}",
                 self.world.ours()
@@ -342,6 +347,10 @@ impl Run {
         self.crashed += 1;
         self.crashes.pop();
         self.disk = self.manager.take().map(Controller::into_store);
+        if std::mem::take(&mut self.lose_state) {
+            self.disk = Some(MemoryStore::default());
+            self.world.state_lost = true;
+        }
         self.life += 1;
         self.wake = None;
         self.world

@@ -67,6 +67,8 @@ pub struct Cloud {
     pub token: String,
     pub owner: String,
     pub ready_at: Option<Time>,
+    /// From when lists show it.
+    pub listed_at: Time,
     pub gone_at: Option<Time>,
     pub work: Option<Work>,
 }
@@ -117,6 +119,8 @@ pub struct World {
     pub cancelled: BTreeSet<(u64, RequestId)>,
     pub abandoned: BTreeSet<(u64, JobId)>,
     pub source: bool,
+    /// The disk was lost once: machines of a forgotten life may be there until they are swept.
+    pub state_lost: bool,
     pub most: usize,
     pub made: u64,
     pub violations: Vec<String>,
@@ -139,6 +143,7 @@ impl World {
             cancelled: BTreeSet::new(),
             abandoned: BTreeSet::new(),
             source,
+            state_lost: false,
             most: 0,
             made: 0,
             violations: Vec::new(),
@@ -150,6 +155,7 @@ impl World {
             token: "theirs".into(),
             owner: "another".into(),
             ready_at: Some(Time(0)),
+            listed_at: Time(0),
             gone_at: None,
             work: None,
         };
@@ -244,16 +250,18 @@ impl World {
     }
 
     fn create(&mut self, token: &str, name: &str) -> Result<Seen, DriverFailure> {
+        // A provider may refuse before it looks whether the token is known.
+        if self.chance(self.faults.create_refused) {
+            return Err(DriverFailure::Refused("no capacity".into()));
+        }
         if let Some((id, at)) = self.cloud.iter().find(|(_, at)| at.token == token) {
             return Ok(seen(id, at));
         }
         if self.chance(self.faults.create_fails) {
             return Err(DriverFailure::Transient("try again".into()));
         }
-        if self.chance(self.faults.create_refused) {
-            return Err(DriverFailure::Refused("no capacity".into()));
-        }
         let boot = self.rng.random_range(500..60_000);
+        let lag = self.rng.random_range(0..20_000);
         let never = self.chance(self.faults.never_boots);
         self.made += 1;
         let id = format!("m-{}", self.made);
@@ -262,6 +270,7 @@ impl World {
             token: token.to_owned(),
             owner: OWNER.into(),
             ready_at: (!never).then_some(Time(self.now.0 + boot)),
+            listed_at: Time(self.now.0 + lag),
             gone_at: None,
             work: None,
         };
@@ -279,7 +288,12 @@ impl World {
         if self.chance(self.faults.list_fails) {
             return Err(DriverFailure::Throttled(5_000));
         }
-        Ok(self.cloud.iter().map(|(id, at)| seen(id, at)).collect())
+        Ok(self
+            .cloud
+            .iter()
+            .filter(|(_, at)| at.listed_at <= self.now)
+            .map(|(id, at)| seen(id, at))
+            .collect())
     }
 
     fn destroy(&mut self, id: &str) -> Result<(), DriverFailure> {
@@ -294,6 +308,7 @@ impl World {
             }
             if let Some(work) = machine.work
                 && work.ends > self.now
+                && !self.state_lost
                 && self.jobs.get(&work.job).is_some_and(|job| job.finals == 0)
             {
                 self.violations

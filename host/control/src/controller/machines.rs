@@ -163,7 +163,7 @@ impl<S: Store> Controller<S> {
                 }
                 None => {
                     unknown.insert(at.id.clone());
-                    self.stranger(at, now);
+                    listed.extend(self.stranger(at, now));
                 }
             }
         }
@@ -184,18 +184,19 @@ impl<S: Store> Controller<S> {
 
     /// A machine that carries our mark and has no record. A second look after a grace period, then it
     /// gets a record and is removed as any other.
-    fn stranger(&mut self, seen: &Seen, now: Time) {
+    fn stranger(&mut self, seen: &Seen, now: Time) -> Option<MachineId> {
         let first = *self.strangers.entry(seen.id.clone()).or_insert(now);
         if first == now
             || now.since(first) < self.options.grace
             || seen.state == SeenState::Removing
         {
-            return;
+            return None;
         }
         tracing::warn!(machine = %seen.name, "a machine with our mark and no record is removed");
+        let id = MachineId(self.next_machine);
         self.add(MachineRecord {
             machine: Machine {
-                id: MachineId(self.next_machine),
+                id,
                 phase: Phase::Retiring {
                     since: now,
                     cause: RetireCause::Orphaned,
@@ -212,6 +213,7 @@ impl<S: Store> Controller<S> {
             lease_until: Time(0),
             removal_accepted: false,
         });
+        Some(id)
     }
 
     /// A machine with a record that a list begun at `begun` does not show.
