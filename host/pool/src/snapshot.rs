@@ -61,7 +61,7 @@ pub struct Request {
 
 /// What is known of the jobs that wait at GitLab.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "source", rename_all = "kebab-case")]
+#[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Source {
     /// There is no queue source.
     #[default]
@@ -93,7 +93,6 @@ pub struct Pool {
     /// Every job request under way.
     pub requests: Vec<Request>,
     /// What is known of waiting jobs.
-    #[serde(flatten)]
     pub source: Source,
     /// The earliest time for the next job request: check interval, back-off, disabled runner.
     pub request_not_before: Time,
