@@ -7,9 +7,10 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("test") => test(),
+        Some("sim") => sim(&arguments[1..]),
         Some("--help" | "-h" | "help") | None => {
             println!(
-                "Usage: cargo xtask COMMAND\n\n  test   formatting, lints and all tests, as CI runs them"
+                "Usage: cargo xtask COMMAND\n\n  test   formatting, lints and all tests, as CI runs them\n  sim    the daemon's loop in virtual time: --seeds N, --from FIRST, --log"
             );
             Ok(())
         }
@@ -31,6 +32,20 @@ fn test() -> Result<()> {
         ],
     )?;
     step("Tests", &["test", "--workspace"])
+}
+
+fn sim(arguments: &[String]) -> Result<()> {
+    let mut all = vec![
+        "run",
+        "-q",
+        "-p",
+        "springtide-control",
+        "--example",
+        "sim",
+        "--",
+    ];
+    all.extend(arguments.iter().map(String::as_str));
+    step("Simulation", &all)
 }
 
 fn step(name: &str, arguments: &[&str]) -> Result<()> {

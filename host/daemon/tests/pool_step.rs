@@ -56,3 +56,16 @@ fn what_is_no_snapshot_is_said_so() {
         assert!(error.contains("standard input is no snapshot"), "{error}");
     }
 }
+
+#[test]
+fn the_example_is_a_snapshot() {
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/pool/idle-machine.json"
+    );
+    let output = step(&[example], "");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("retire 2"), "{text}");
+    assert!(text.contains("request a job for 1"), "{text}");
+}
