@@ -1,8 +1,7 @@
 //! `springtide`: the command line.
 
-mod commands;
-
 use clap::{Parser, Subcommand};
+use springtide::commands;
 use std::process::ExitCode;
 
 /// An autoscaler for GitLab CI runners.

@@ -1,0 +1,4 @@
+//! The daemon: what touches the world, around the loop of [`springtide_control`].
+
+pub mod commands;
+pub mod pool_loop;

@@ -1,0 +1,295 @@
+//! One pool's loop in the real world: effects become tasks, their answers come back as happenings,
+//! and the pool's step runs at most once in 50 ms and whenever time alone would change its answer.
+//!
+//! It ends when the state can't be written, or when it was told to close and nothing runs any more.
+
+use async_trait::async_trait;
+use springtide_control::{
+    Controller, DriverFailure, Effect, Ending, Happening, JobRecord, MachineRecord, RequestEnd,
+    RunEnd, Seen, Store, StoreError,
+};
+use springtide_pool::{JobId, RequestId, Time};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The least time between two steps.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Machines, as a loop needs them made, seen and removed. Calls end by themselves within their own
+/// deadlines.
+#[async_trait]
+pub trait Machines: Send + Sync + 'static {
+    /// Makes a machine or carries one further; safe to repeat.
+    async fn create(&self, record: &MachineRecord) -> Result<Seen, DriverFailure>;
+    /// All machines of the scope.
+    async fn list(&self) -> Result<Vec<Seen>, DriverFailure>;
+    /// Removes a machine; safe to repeat.
+    async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure>;
+    /// Sets the end of leases, in epoch milliseconds.
+    async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure>;
+    /// Whether a machine can take a job.
+    async fn ready(&self, record: &MachineRecord) -> bool;
+}
+
+/// Jobs, as a loop needs them asked for, run and told.
+#[async_trait]
+pub trait Jobs: Send + Sync + 'static {
+    /// Asks for a job. What it brings is on disk when this returns. Ends soon after `cancel`, with
+    /// the job if one was given meanwhile.
+    async fn request(&self, cancel: CancellationToken) -> RequestEnd;
+    /// Runs a job on a machine, or follows it where it runs already; says once when its script begins.
+    async fn run(
+        &self,
+        job: JobRecord,
+        machine: &MachineRecord,
+        resume: bool,
+        started: Started,
+        abandon: CancellationToken,
+    ) -> RunEnd;
+    /// Has GitLab told a job's final state; returns when it has it or will never take it.
+    async fn finish(&self, job: JobId, ending: Ending);
+}
+
+/// Says that a job's script has begun.
+#[derive(Debug)]
+pub struct Started {
+    job: JobId,
+    to: mpsc::UnboundedSender<Happening>,
+}
+
+impl Started {
+    /// Says it.
+    pub fn now(&self) {
+        // A loop that is over needs not know.
+        self.to.send(Happening::Started(self.job)).ok();
+    }
+}
+
+/// One pool's loop.
+pub struct PoolLoop<S> {
+    controller: Controller<S>,
+    machines: Arc<dyn Machines>,
+    jobs: Arc<dyn Jobs>,
+    to: mpsc::UnboundedSender<Happening>,
+    from: mpsc::UnboundedReceiver<Happening>,
+    requests: HashMap<RequestId, CancellationToken>,
+    runs: HashMap<JobId, CancellationToken>,
+    closing: bool,
+}
+
+/// The wall clock.
+#[must_use]
+pub fn now() -> Time {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl<S: Store + Send + 'static> PoolLoop<S> {
+    /// A loop around a controller that has been started.
+    #[must_use]
+    pub fn new(
+        controller: Controller<S>,
+        machines: Arc<dyn Machines>,
+        jobs: Arc<dyn Jobs>,
+    ) -> PoolLoop<S> {
+        let (to, from) = mpsc::unbounded_channel();
+        PoolLoop {
+            controller,
+            machines,
+            jobs,
+            to,
+            from,
+            requests: HashMap::new(),
+            runs: HashMap::new(),
+            closing: false,
+        }
+    }
+
+    /// Where to tell it that something happened.
+    #[must_use]
+    pub fn teller(&self) -> mpsc::UnboundedSender<Happening> {
+        self.to.clone()
+    }
+
+    /// Runs until it is told to close and no job is held, running or unreported any more; the
+    /// machines it has then stay, for the next start to adopt.
+    ///
+    /// # Errors
+    /// Where the state can't be written: then nothing more is done.
+    pub async fn run(mut self, effects: Vec<Effect>) -> Result<Controller<S>, StoreError> {
+        self.carry_out(effects);
+        let mut wake = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                Some(what) = self.from.recv() => {
+                    self.hear(what)?;
+                    while let Ok(what) = self.from.try_recv() {
+                        self.hear(what)?;
+                    }
+                    wake = wake.min(tokio::time::Instant::now() + STEP);
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    let effects = self.controller.step(now())?;
+                    self.carry_out(effects);
+                    wake = tokio::time::Instant::now() + self.rest();
+                }
+            }
+            if self.closing && self.controller.jobs().next().is_none() && self.requests.is_empty() {
+                return Ok(self.controller);
+            }
+        }
+    }
+
+    /// How long nothing would change by time alone; at least the least time between steps.
+    fn rest(&self) -> Duration {
+        let now = now();
+        self.controller
+            .next_wake(now)
+            .map_or(Duration::from_secs(60), |at| {
+                Duration::from_millis(at.since(now).0)
+            })
+            .clamp(STEP, Duration::from_secs(60))
+    }
+
+    fn hear(&mut self, what: Happening) -> Result<(), StoreError> {
+        match &what {
+            Happening::Requested(id, _) => {
+                self.requests.remove(id);
+            }
+            Happening::RunEnded(job, _) => {
+                self.runs.remove(job);
+            }
+            Happening::Close => self.closing = true,
+            _ => {}
+        }
+        let effects = self.controller.handle(what, now())?;
+        self.carry_out(effects);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.carry_out_one(effect);
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        let machines = Arc::clone(&self.machines);
+        match effect {
+            Effect::Create(record) => {
+                let id = record.machine.id;
+                self.spawn(
+                    async move { Happening::Created(id, machines.create(&record).await) },
+                    Happening::Created(id, Err(died())),
+                );
+            }
+            Effect::List => self.spawn(
+                async move { Happening::Listed(machines.list().await) },
+                Happening::Listed(Err(died())),
+            ),
+            Effect::Probe(record) => {
+                let id = record.machine.id;
+                self.spawn(
+                    async move { Happening::Probed(id, machines.ready(&record).await) },
+                    Happening::Probed(id, false),
+                );
+            }
+            Effect::Destroy(record) => {
+                let id = record.machine.id;
+                self.spawn(
+                    async move { Happening::Destroyed(id, machines.destroy(&record).await) },
+                    Happening::Destroyed(id, Err(died())),
+                );
+            }
+            Effect::Renew(ids, until) => self.spawn(
+                async move { Happening::Renewed(machines.renew(&ids, Time(until)).await) },
+                Happening::Renewed(Err(died())),
+            ),
+            Effect::Request(id) => {
+                let cancel = CancellationToken::new();
+                self.requests.insert(id, cancel.clone());
+                let jobs = Arc::clone(&self.jobs);
+                self.spawn(
+                    async move { Happening::Requested(id, jobs.request(cancel).await) },
+                    Happening::Requested(id, RequestEnd::Failed),
+                );
+            }
+            Effect::CancelRequest(id) => {
+                if let Some(cancel) = self.requests.get(&id) {
+                    cancel.cancel();
+                }
+            }
+            Effect::Run {
+                job,
+                machine,
+                resume,
+            } => self.run_job(job, machine, resume),
+            Effect::AbandonRun(job) => {
+                if let Some(cancel) = self.runs.remove(&job) {
+                    cancel.cancel();
+                }
+            }
+            Effect::Finish(job, ending) => {
+                let jobs = Arc::clone(&self.jobs);
+                self.spawn(
+                    async move {
+                        jobs.finish(job, ending).await;
+                        Happening::Finished(job)
+                    },
+                    Happening::Finished(job),
+                );
+            }
+            Effect::CreateFailed(id, failure) => {
+                tracing::warn!(machine = id.0, ?failure, "a machine could not be made");
+            }
+            Effect::Goes(id, cause) => tracing::info!(machine = id.0, ?cause, "a machine goes"),
+        }
+    }
+
+    fn run_job(&mut self, job: JobRecord, machine: Box<MachineRecord>, resume: bool) {
+        let abandon = CancellationToken::new();
+        self.runs.insert(job.id, abandon.clone());
+        let started = Started {
+            job: job.id,
+            to: self.to.clone(),
+        };
+        let jobs = Arc::clone(&self.jobs);
+        let to = self.to.clone();
+        tokio::spawn(async move {
+            let gone = abandon.clone();
+            let work = async move { jobs.run(job, &machine, resume, started, abandon).await };
+            let end = tokio::spawn(work).await.unwrap_or(RunEnd::MachineLost);
+            // What an abandoned run came to is of no interest: its job was ended or given on.
+            if !gone.is_cancelled() {
+                to.send(Happening::RunEnded(job.id, end)).ok();
+            }
+        });
+    }
+
+    /// Sends what the work comes to, or `otherwise` where it dies: a call that is never answered
+    /// would be under way for ever.
+    fn spawn(
+        &mut self,
+        work: impl Future<Output = Happening> + Send + 'static,
+        otherwise: Happening,
+    ) {
+        let to = self.to.clone();
+        tokio::spawn(async move {
+            let what = tokio::spawn(work).await.unwrap_or(otherwise);
+            // A loop that is over needs no answer; the next start asks again.
+            to.send(what).ok();
+        });
+    }
+}
+
+fn died() -> DriverFailure {
+    DriverFailure::Unknown("the call died".into())
+}
+
+#[cfg(test)]
+mod tests;
