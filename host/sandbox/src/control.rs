@@ -1,0 +1,261 @@
+//! `/sandbox/`: submit jobs, see what became of them, call up faults, read the violations.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{Html, IntoResponse, Response};
+use http::{StatusCode, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::faults::{Fault, FaultSpec};
+use crate::job::{Job, JobStatus, JobView};
+use crate::ledger::Runner;
+use crate::options::RunnerSeed;
+use crate::queue_api::pairs;
+use crate::server::{Shared, add_repository, submit};
+use crate::spec::JobSpec;
+
+fn refuse(error: impl ToString) -> Response {
+    let body = Json(json!({ "error": error.to_string() }));
+    (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+}
+
+fn unknown(what: &str, id: u64) -> Response {
+    let body = Json(json!({ "error": format!("there is no {what} {id}") }));
+    (StatusCode::NOT_FOUND, body).into_response()
+}
+
+/// Reads a body as JSON whatever its Content-Type, so that `curl -d` will do.
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
+    serde_json::from_slice(body).map_err(refuse)
+}
+
+/// Work with git and the file system, off the threads that serve.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::SpecError> + Send + 'static,
+) -> Result<T, Response> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(refuse),
+        Err(error) => Err(refuse(error)),
+    }
+}
+
+/// `POST /sandbox/jobs`.
+pub(crate) async fn submit_jobs(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let spec: JobSpec = match read(&body) {
+        Ok(spec) => spec,
+        Err(response) => return response,
+    };
+    match aside(move || submit(&shared, spec)).await {
+        Ok(ids) => (StatusCode::CREATED, Json(json!({ "ids": ids }))).into_response(),
+        Err(response) => response,
+    }
+}
+
+/// `GET /sandbox/jobs`, or those of one state with `?status=`.
+pub(crate) async fn list_jobs(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+) -> Json<Vec<JobView>> {
+    let query = pairs(query.as_deref());
+    let wanted = |status: JobStatus| {
+        query
+            .iter()
+            .all(|(key, value)| key != "status" || value == status.as_str())
+    };
+    let found = shared.with(|ledger, _| {
+        let jobs = ledger.jobs.values();
+        jobs.filter(|job| wanted(job.status()))
+            .map(Job::view)
+            .collect()
+    });
+    Json(found)
+}
+
+/// `GET /sandbox/jobs/{id}`.
+pub(crate) async fn show_job(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    match shared.with(|ledger, _| ledger.jobs.get(&id).map(Job::view)) {
+        Some(job) => Json(job).into_response(),
+        None => unknown("job", id),
+    }
+}
+
+/// `GET /sandbox/jobs/{id}/trace`.
+pub(crate) async fn show_trace(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    let trace = shared.with(|ledger, _| ledger.jobs.get(&id).map(|job| job.trace.bytes.clone()));
+    match trace {
+        Some(trace) => {
+            let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+            (kind, trace).into_response()
+        }
+        None => unknown("job", id),
+    }
+}
+
+/// `POST /sandbox/jobs/{id}/cancel`.
+pub(crate) async fn cancel_job(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    let job = shared.with(|ledger, now| {
+        ledger.cancel(id, now);
+        ledger.jobs.get(&id).map(Job::view)
+    });
+    match job {
+        Some(job) => Json(job).into_response(),
+        None => unknown("job", id),
+    }
+}
+
+/// `POST /sandbox/faults`.
+pub(crate) async fn add_fault(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let spec: FaultSpec = match read(&body) {
+        Ok(spec) => spec,
+        Err(response) => return response,
+    };
+    match Fault::try_from(spec) {
+        Ok(fault) => {
+            shared.with(|ledger, _| ledger.faults.add(fault));
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(error) => refuse(error),
+    }
+}
+
+/// `DELETE /sandbox/faults`.
+pub(crate) async fn clear_faults(State(shared): State<Arc<Shared>>) -> StatusCode {
+    shared.with(|ledger, _| ledger.faults.clear());
+    StatusCode::NO_CONTENT
+}
+
+/// `GET /sandbox/violations`.
+pub(crate) async fn list_violations(State(shared): State<Arc<Shared>>) -> Response {
+    shared.with(|ledger, _| {
+        let (list, dropped) = (ledger.violations.all(), ledger.violations.dropped());
+        Json(json!({ "violations": list, "dropped": dropped })).into_response()
+    })
+}
+
+/// `GET /sandbox/runners`.
+pub(crate) async fn list_runners(State(shared): State<Arc<Shared>>) -> Response {
+    let list: Vec<_> =
+        shared.with(|ledger, _| ledger.runners.values().map(Runner::view).collect());
+    Json(list).into_response()
+}
+
+/// A runner as the control API takes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunnerSpec {
+    token: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default = "yes")]
+    run_untagged: bool,
+    #[serde(default)]
+    paused: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `POST /sandbox/runners`.
+pub(crate) async fn add_runner(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let spec: RunnerSpec = match read(&body) {
+        Ok(spec) => spec,
+        Err(response) => return response,
+    };
+    let seed = RunnerSeed {
+        token: spec.token,
+        tags: spec.tags,
+        run_untagged: spec.run_untagged,
+        paused: spec.paused,
+    };
+    let added = shared.with(|ledger, _| {
+        let free = ledger.runner_of(&seed.token).is_none() && !seed.token.is_empty();
+        free.then(|| ledger.add_runner(seed, String::new()))
+    });
+    match added {
+        Some(id) => (StatusCode::CREATED, Json(json!({ "id": id }))).into_response(),
+        None => refuse("the token is empty or another runner has it: choose another"),
+    }
+}
+
+/// `POST /sandbox/runners/{id}/pause`.
+pub(crate) async fn pause(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    set_paused(&shared, id, true)
+}
+
+/// `POST /sandbox/runners/{id}/resume`.
+pub(crate) async fn resume(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    set_paused(&shared, id, false)
+}
+
+fn set_paused(shared: &Shared, id: u64, paused: bool) -> Response {
+    let known = shared.with(|ledger, _| {
+        let runner = ledger.runners.get_mut(&id)?;
+        runner.paused = paused;
+        ledger.tick(id);
+        Some(())
+    });
+    match known {
+        Some(()) => StatusCode::NO_CONTENT.into_response(),
+        None => unknown("runner", id),
+    }
+}
+
+/// A repository as the control API takes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RepositorySpec {
+    name: String,
+    path: PathBuf,
+}
+
+/// `POST /sandbox/repositories`.
+pub(crate) async fn give_repository(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let spec: RepositorySpec = match read(&body) {
+        Ok(spec) => spec,
+        Err(response) => return response,
+    };
+    match aside(move || add_repository(&shared, &spec.name, &spec.path)).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(response) => response,
+    }
+}
+
+/// `GET /`: the state in a few lines, for a person.
+pub(crate) async fn front(State(shared): State<Arc<Shared>>) -> Html<String> {
+    let rows = shared.with(|ledger, _| {
+        let count = |wanted: JobStatus| {
+            let jobs = ledger.jobs.values();
+            jobs.filter(|job| job.status() == wanted).count()
+        };
+        let mut rows: Vec<(&str, usize)> = [
+            JobStatus::Pending,
+            JobStatus::Running,
+            JobStatus::Canceling,
+            JobStatus::Success,
+            JobStatus::Failed,
+            JobStatus::Canceled,
+        ]
+        .map(|status| (status.as_str(), count(status)))
+        .to_vec();
+        rows.push(("runners", ledger.runners.len()));
+        rows.push(("violations", ledger.violations.all().len()));
+        rows
+    });
+    let rows: String = rows
+        .iter()
+        .map(|(name, count)| format!("<tr><td>{name}<td>{count}"))
+        .collect();
+    Html(format!(
+        "<!doctype html><title>Springtide sandbox</title><h1>Springtide sandbox</h1>\
+         <p>A GitLab to test runners against.</p><table>{rows}</table>\
+         <p><a href=/sandbox/jobs>jobs</a> <a href=/sandbox/runners>runners</a> \
+         <a href=/sandbox/violations>violations</a></p>\n"
+    ))
+}
