@@ -9,12 +9,15 @@
 //! - [`sqlite`]: the state in a file.
 //! - [`event`]: what it is told and what it asks for.
 //! - [`controller`]: the loop.
+//! - [`chain`]: what the answers of policies do to the targets.
 
+pub mod chain;
 pub mod controller;
 pub mod event;
 pub mod record;
 pub mod sqlite;
 
+pub use chain::{Chain, Patch};
 pub use controller::{Controller, Options};
 pub use event::{DriverFailure, Effect, Happening, RequestEnd, RunEnd, Seen, SeenState};
 pub use record::{Change, Ending, JobRecord, MachineRecord, MemoryStore, State, Store, StoreError};
