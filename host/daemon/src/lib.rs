@@ -1,4 +1,5 @@
 //! The daemon: what touches the world, around the loop of [`springtide_control`].
 
 pub mod commands;
+pub mod metrics;
 pub mod pool_loop;
