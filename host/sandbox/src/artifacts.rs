@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::asked::{refuse, text};
 use crate::job::Artifact;
-use crate::jobs_api::admit;
+use crate::jobs_api::{Answer, admit};
 use crate::ledger::{Bearer, Ledger};
 use crate::queue_api::pairs;
 use crate::server::Shared;
@@ -21,12 +21,7 @@ use crate::violations::{Finding, Rule};
 const ENVELOPE: usize = 64 * 1024;
 
 /// Whether the request may leave files for the job.
-fn may_upload(
-    shared: &Shared,
-    id: u64,
-    headers: &HeaderMap,
-    what: &str,
-) -> Result<usize, Response> {
+fn may_upload(shared: &Shared, id: u64, headers: &HeaderMap, what: &str) -> Result<usize, Answer> {
     shared.with(|ledger, now| {
         let mut findings: Vec<Finding> = Vec::new();
         let token = text(headers, "job-token");
@@ -37,12 +32,11 @@ fn may_upload(
             ));
         }
         let admitted = match token {
-            None => Err(refuse(StatusCode::FORBIDDEN)),
+            None => Err(Answer::new(StatusCode::FORBIDDEN)),
             Some(_) => admit(ledger, id, token, now, |rule, detail| {
                 findings.push((rule, detail));
             })
-            .map(|_| ledger.options.artifact_limit)
-            .map_err(IntoResponse::into_response),
+            .map(|_| ledger.options.artifact_limit),
         };
         ledger.note_job(id, what, findings, now);
         admitted
@@ -62,7 +56,7 @@ pub(crate) async fn authorize(
         &format!("POST jobs/{id}/artifacts/authorize"),
     ) {
         Ok(limit) => Json(json!({ "TempPath": "", "MaximumSize": limit })).into_response(),
-        Err(response) => response,
+        Err(answer) => answer.into_response(),
     }
 }
 
@@ -77,7 +71,7 @@ pub(crate) async fn upload(
     let what = format!("POST jobs/{id}/artifacts");
     let limit = match may_upload(&shared, id, &headers, &what) {
         Ok(limit) => limit,
-        Err(response) => return response,
+        Err(answer) => return answer.into_response(),
     };
     let Ok(body) = to_bytes(body, limit.saturating_add(ENVELOPE)).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE);
@@ -210,7 +204,9 @@ mod tests {
     #[test]
     fn the_file_is_found_among_the_parts() {
         let part = |name: &str, extra: &str, content: &str| {
-            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{extra}\r\n\r\n{content}\r\n")
+            format!(
+                "--b\r\nContent-Disposition: form-data; name=\"{name}\"{extra}\r\n\r\n{content}\r\n"
+            )
         };
         let file = part("file", "; filename=\"a.zip\"", "PK\r\n--x");
         let found = Some(("a.zip".to_owned(), Bytes::from("PK\r\n--x")));
@@ -222,7 +218,11 @@ mod tests {
             ("--b".to_owned(), None),
             (String::new(), None),
         ] {
-            assert_eq!(file_part(&Bytes::from(body.clone()), "b"), expected, "{body}");
+            assert_eq!(
+                file_part(&Bytes::from(body.clone()), "b"),
+                expected,
+                "{body}"
+            );
         }
     }
 
@@ -230,7 +230,10 @@ mod tests {
     fn the_boundary_of_a_type() {
         for (kind, expected) in [
             ("multipart/form-data; boundary=abc", Some("abc")),
-            ("multipart/form-data; charset=x; boundary=\"a b\"", Some("a b")),
+            (
+                "multipart/form-data; charset=x; boundary=\"a b\"",
+                Some("a b"),
+            ),
             ("multipart/form-data; boundary=", None),
             ("multipart/form-data", None),
             ("application/zip; boundary=abc", None),

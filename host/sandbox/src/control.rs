@@ -14,15 +14,26 @@ use serde_json::json;
 
 use crate::faults::{Fault, FaultSpec};
 use crate::job::{Job, JobStatus, JobView};
-use crate::ledger::Runner;
 use crate::options::RunnerSeed;
 use crate::queue_api::pairs;
+use crate::runner::Runner;
 use crate::server::{Shared, add_repository, submit};
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, SpecError};
 
-fn refuse(error: impl ToString) -> Response {
-    let body = Json(json!({ "error": error.to_string() }));
-    (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+/// A control request that cannot be done as it stands: 422 and what to write instead.
+pub(crate) struct Refused(String);
+
+impl<E: std::error::Error> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let body = Json(json!({ "error": self.0 }));
+        (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+    }
 }
 
 fn unknown(what: &str, id: u64) -> Response {
@@ -31,30 +42,25 @@ fn unknown(what: &str, id: u64) -> Response {
 }
 
 /// Reads a body as JSON whatever its Content-Type, so that `curl -d` will do.
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(refuse)
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+    Ok(serde_json::from_slice(body)?)
 }
 
 /// Work with git and the file system, off the threads that serve.
 async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::SpecError> + Send + 'static,
-) -> Result<T, Response> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome.map_err(refuse),
-        Err(error) => Err(refuse(error)),
-    }
+    work: impl FnOnce() -> Result<T, SpecError> + Send + 'static,
+) -> Result<T, Refused> {
+    Ok(tokio::task::spawn_blocking(work).await??)
 }
 
 /// `POST /sandbox/jobs`.
-pub(crate) async fn submit_jobs(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let spec: JobSpec = match read(&body) {
-        Ok(spec) => spec,
-        Err(response) => return response,
-    };
-    match aside(move || submit(&shared, spec)).await {
-        Ok(ids) => (StatusCode::CREATED, Json(json!({ "ids": ids }))).into_response(),
-        Err(response) => response,
-    }
+pub(crate) async fn submit_jobs(
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Result<impl IntoResponse, Refused> {
+    let spec: JobSpec = read(&body)?;
+    let ids = aside(move || submit(&shared, spec)).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "ids": ids }))))
 }
 
 /// `GET /sandbox/jobs`, or those of one state with `?status=`.
@@ -110,18 +116,14 @@ pub(crate) async fn cancel_job(State(shared): State<Arc<Shared>>, Path(id): Path
 }
 
 /// `POST /sandbox/faults`.
-pub(crate) async fn add_fault(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let spec: FaultSpec = match read(&body) {
-        Ok(spec) => spec,
-        Err(response) => return response,
-    };
-    match Fault::try_from(spec) {
-        Ok(fault) => {
-            shared.with(|ledger, _| ledger.faults.add(fault));
-            StatusCode::NO_CONTENT.into_response()
-        }
-        Err(error) => refuse(error),
-    }
+pub(crate) async fn add_fault(
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Result<impl IntoResponse, Refused> {
+    let spec: FaultSpec = read(&body)?;
+    let fault = Fault::try_from(spec)?;
+    shared.with(|ledger, _| ledger.faults.add(fault));
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /sandbox/faults`.
@@ -140,8 +142,7 @@ pub(crate) async fn list_violations(State(shared): State<Arc<Shared>>) -> Respon
 
 /// `GET /sandbox/runners`.
 pub(crate) async fn list_runners(State(shared): State<Arc<Shared>>) -> Response {
-    let list: Vec<_> =
-        shared.with(|ledger, _| ledger.runners.values().map(Runner::view).collect());
+    let list: Vec<_> = shared.with(|ledger, _| ledger.runners.values().map(Runner::view).collect());
     Json(list).into_response()
 }
 
@@ -163,11 +164,11 @@ fn yes() -> bool {
 }
 
 /// `POST /sandbox/runners`.
-pub(crate) async fn add_runner(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let spec: RunnerSpec = match read(&body) {
-        Ok(spec) => spec,
-        Err(response) => return response,
-    };
+pub(crate) async fn add_runner(
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Result<impl IntoResponse, Refused> {
+    let spec: RunnerSpec = read(&body)?;
     let seed = RunnerSeed {
         token: spec.token,
         tags: spec.tags,
@@ -178,10 +179,9 @@ pub(crate) async fn add_runner(State(shared): State<Arc<Shared>>, body: Bytes) -
         let free = ledger.runner_of(&seed.token).is_none() && !seed.token.is_empty();
         free.then(|| ledger.add_runner(seed, String::new()))
     });
-    match added {
-        Some(id) => (StatusCode::CREATED, Json(json!({ "id": id }))).into_response(),
-        None => refuse("the token is empty or another runner has it: choose another"),
-    }
+    let taken = "the token is empty or another runner has it: choose another";
+    let id = added.ok_or_else(|| Refused(taken.to_owned()))?;
+    Ok((StatusCode::CREATED, Json(json!({ "id": id }))))
 }
 
 /// `POST /sandbox/runners/{id}/pause`.
@@ -216,15 +216,13 @@ pub(crate) struct RepositorySpec {
 }
 
 /// `POST /sandbox/repositories`.
-pub(crate) async fn give_repository(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
-    let spec: RepositorySpec = match read(&body) {
-        Ok(spec) => spec,
-        Err(response) => return response,
-    };
-    match aside(move || add_repository(&shared, &spec.name, &spec.path)).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(response) => response,
-    }
+pub(crate) async fn give_repository(
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Result<impl IntoResponse, Refused> {
+    let spec: RepositorySpec = read(&body)?;
+    aside(move || add_repository(&shared, &spec.name, &spec.path)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /`: the state in a few lines, for a person.

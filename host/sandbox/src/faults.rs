@@ -311,22 +311,45 @@ mod tests {
     #[test]
     fn faults_as_the_control_api_reads_them() {
         let cases = [
-            (r#"{"endpoint":"trace","fault":"drop"}"#, Ok((FaultKind::Drop, Some(1)))),
-            (r#"{"endpoint":"trace","fault":500,"count":3}"#, Ok((FaultKind::Status(500), Some(3)))),
-            (r#"{"endpoint":"queue","fault":"403","count":null}"#, Ok((FaultKind::Status(403), None))),
+            (
+                r#"{"endpoint":"trace","fault":"drop"}"#,
+                Ok((FaultKind::Drop, Some(1))),
+            ),
+            (
+                r#"{"endpoint":"trace","fault":500,"count":3}"#,
+                Ok((FaultKind::Status(500), Some(3))),
+            ),
+            (
+                r#"{"endpoint":"queue","fault":"403","count":null}"#,
+                Ok((FaultKind::Status(403), None)),
+            ),
             (
                 r#"{"endpoint":"git","fault":"delay","ms":20}"#,
                 Ok((FaultKind::Delay(Duration::from_millis(20)), Some(1))),
             ),
             (
                 r#"{"endpoint":"request","fault":429,"reset_s":2}"#,
-                Ok((FaultKind::RateLimit { reset: Duration::from_secs(2) }, Some(1))),
+                Ok((
+                    FaultKind::RateLimit {
+                        reset: Duration::from_secs(2),
+                    },
+                    Some(1),
+                )),
             ),
-            (r#"{"endpoint":"trace","fault":"truncate"}"#, Ok((FaultKind::Truncate, Some(1)))),
-            (r#"{"endpoint":"update","fault":"truncate"}"#, Err("only the endpoint")),
+            (
+                r#"{"endpoint":"trace","fault":"truncate"}"#,
+                Ok((FaultKind::Truncate, Some(1))),
+            ),
+            (
+                r#"{"endpoint":"update","fault":"truncate"}"#,
+                Err("only the endpoint"),
+            ),
             (r#"{"endpoint":"update","fault":"delay"}"#, Err("`ms`")),
             (r#"{"endpoint":"update","fault":"429"}"#, Err("`reset_s`")),
-            (r#"{"endpoint":"update","fault":200}"#, Err("`200` is no fault")),
+            (
+                r#"{"endpoint":"update","fault":200}"#,
+                Err("`200` is no fault"),
+            ),
             (r#"{"endpoint":"moon","fault":500}"#, Err("moon")),
         ];
         for (text, expected) in cases {

@@ -48,27 +48,43 @@ fn password(parts: &Parts) -> Option<String> {
     Some(decoded.split_once(':')?.1.to_owned())
 }
 
-/// The repository a request may read.
-fn admit(ledger: &Ledger, project: &str, password: Option<&str>) -> Result<PathBuf, Response> {
-    let found = ledger
+/// Why a repository is not read.
+enum Denied {
+    NoRepository,
+    NoToken,
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NoRepository => {
+                (StatusCode::NOT_FOUND, "there is no such repository\n").into_response()
+            }
+            Self::NoToken => {
+                let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"GitLab\"")];
+                (StatusCode::UNAUTHORIZED, ask, "HTTP Basic: Access denied\n").into_response()
+            }
+        }
+    }
+}
+
+/// The repository a request may read. Who has no token does not learn which there are.
+fn admit(ledger: &Ledger, project: &str, password: Option<&str>) -> Result<PathBuf, Denied> {
+    let known = ledger.options.open_git
+        || password.is_some_and(|password| {
+            password == ledger.options.api_token
+                || ledger
+                    .live_job(password)
+                    .is_some_and(|job| job.project == project)
+        });
+    if !known {
+        return Err(Denied::NoToken);
+    }
+    ledger
         .projects
         .get(project)
         .and_then(|project| project.repository.clone())
-        .ok_or_else(|| (StatusCode::NOT_FOUND, "there is no such repository\n").into_response());
-    if ledger.options.open_git {
-        return found;
-    }
-    let known = password.is_some_and(|password| {
-        password == ledger.options.api_token
-            || ledger
-                .live_job(password)
-                .is_some_and(|job| job.project == project)
-    });
-    if known {
-        return found;
-    }
-    let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"GitLab\"")];
-    Err((StatusCode::UNAUTHORIZED, ask, "HTTP Basic: Access denied\n").into_response())
+        .ok_or(Denied::NoRepository)
 }
 
 /// Everything no other route takes: git, or nothing.
@@ -92,7 +108,7 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     let password = password(&parts);
     let repository = match shared.with(|ledger, _| admit(ledger, &project, password.as_deref())) {
         Ok(repository) => repository,
-        Err(response) => return response,
+        Err(denied) => return denied.into_response(),
     };
     match run(&repository, service, &parts, body).await {
         Ok(response) => response,
@@ -319,7 +335,10 @@ mod tests {
     fn paths_of_repositories() {
         for (path, expected) in [
             ("/g/p.git/info/refs", Some(("g/p", "info/refs"))),
-            ("/g%2Fh/p.git/git-upload-pack", Some(("g/h/p", "git-upload-pack"))),
+            (
+                "/g%2Fh/p.git/git-upload-pack",
+                Some(("g/h/p", "git-upload-pack")),
+            ),
             ("/g/p/info/refs", None),
             ("/", None),
         ] {

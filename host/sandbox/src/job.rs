@@ -297,8 +297,14 @@ mod tests {
         assert!(!trace.forget_tail());
         trace.append(b"abc");
         trace.append(b"def");
-        assert_eq!(trace.checksum(), format!("crc32:{:08x}", crc32fast::hash(b"abcdef")));
+        assert_eq!(
+            trace.checksum(),
+            format!("crc32:{:08x}", crc32fast::hash(b"abcdef"))
+        );
         assert!(trace.forget_tail());
-        assert_eq!(trace.checksum(), format!("crc32:{:08x}", crc32fast::hash(b"abc")));
+        assert_eq!(
+            trace.checksum(),
+            format!("crc32:{:08x}", crc32fast::hash(b"abc"))
+        );
     }
 }

@@ -80,7 +80,10 @@ pub(crate) fn admit(
             return Err(forbidden());
         }
         Bearer::Unknown => {
-            broken(Rule::UnknownToken, "the job's token is not known".to_owned());
+            broken(
+                Rule::UnknownToken,
+                "the job's token is not known".to_owned(),
+            );
             return Err(forbidden());
         }
     }

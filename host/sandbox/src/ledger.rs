@@ -1,21 +1,20 @@
 //! Everything this GitLab knows, and how it changes. No I/O and no clock: each change is told the
 //! time, so that what follows from what can be read here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::distr::{Alphanumeric, SampleString};
 use rand::rngs::StdRng;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::faults::Faults;
 use crate::job::{Holder, Job, JobStatus, Phase, Times, Trace};
 use crate::options::{RunnerSeed, SandboxOptions};
+use crate::runner::Runner;
 use crate::spec::JobSpec;
-use crate::stamp::seconds;
 use crate::violations::{Finding, Violations};
 use crate::webhooks;
 
@@ -23,69 +22,6 @@ use crate::webhooks;
 pub(crate) const NO_PROJECT: &str = "sandbox/project";
 /// A commit that is not known.
 pub(crate) const NO_SHA: &str = "0000000000000000000000000000000000000000";
-
-pub(crate) struct Runner {
-    pub(crate) id: u64,
-    pub(crate) token: String,
-    pub(crate) description: String,
-    pub(crate) tags: Vec<String>,
-    pub(crate) run_untagged: bool,
-    pub(crate) paused: bool,
-    /// The value `X-GitLab-Last-Update` has for it; new with each job it could take.
-    pub(crate) queue_value: String,
-    pub(crate) managers: BTreeMap<String, ManagerView>,
-    asked: VecDeque<Duration>,
-}
-
-impl Runner {
-    fn takes(&self, job: &Job) -> bool {
-        match job.spec.tags.as_slice() {
-            [] => self.run_untagged,
-            tags => tags.iter().all(|tag| self.tags.contains(tag)),
-        }
-    }
-
-    pub(crate) fn view(&self) -> RunnerView {
-        RunnerView {
-            id: self.id,
-            description: self.description.clone(),
-            tags: self.tags.clone(),
-            run_untagged: self.run_untagged,
-            paused: self.paused,
-            managers: self.managers.clone(),
-        }
-    }
-}
-
-/// A runner as it is shown; without its token.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunnerView {
-    /// Its id.
-    pub id: u64,
-    /// What its registration called it.
-    pub description: String,
-    /// Tags of the jobs it takes.
-    pub tags: Vec<String>,
-    /// Whether it takes jobs without tags.
-    pub run_untagged: bool,
-    /// Whether it is given no jobs.
-    pub paused: bool,
-    /// The managers that spoke for it, by `system_id`.
-    pub managers: BTreeMap<String, ManagerView>,
-}
-
-/// One manager of a runner.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ManagerView {
-    /// Seconds since the epoch at which it was first heard of.
-    pub first_contact: f64,
-    /// Seconds since the epoch at which it was last heard of.
-    pub last_contact: f64,
-    /// How often it asked for a job.
-    pub requests: u64,
-    /// What it last said of itself.
-    pub info: Value,
-}
 
 pub(crate) struct Project {
     pub(crate) id: u64,
@@ -172,17 +108,7 @@ impl Ledger {
         self.last_runner += 1;
         let id = self.last_runner;
         let queue_value = self.token("");
-        let runner = Runner {
-            id,
-            token: seed.token,
-            description,
-            tags: seed.tags,
-            run_untagged: seed.run_untagged,
-            paused: seed.paused,
-            queue_value,
-            managers: BTreeMap::new(),
-            asked: VecDeque::new(),
-        };
+        let runner = Runner::new(id, seed, description, queue_value);
         self.runners.insert(id, runner);
         self.revision += 1;
         id
@@ -229,41 +155,18 @@ impl Ledger {
         asks: bool,
         now: Duration,
     ) {
-        let Some(runner) = self.runners.get_mut(&runner) else {
-            return;
-        };
-        let manager = runner
-            .managers
-            .entry(system_id.to_owned())
-            .or_insert_with(|| ManagerView {
-                first_contact: seconds(now),
-                last_contact: 0.0,
-                requests: 0,
-                info: Value::Null,
-            });
-        manager.last_contact = seconds(now);
-        manager.requests += u64::from(asks);
-        if let Some(info) = info {
-            manager.info = info.clone();
+        if let Some(runner) = self.runners.get_mut(&runner) {
+            runner.heard(system_id, info, asks, now);
         }
         self.revision += 1;
     }
 
     /// Counts a request for a job; false where the runner made too many in this minute.
     pub(crate) fn may_ask(&mut self, runner: u64, now: Duration) -> bool {
-        let most = self.options.requests_per_minute as usize;
-        let Some(runner) = self.runners.get_mut(&runner) else {
-            return true;
-        };
-        let minute = Duration::from_secs(60);
-        while runner.asked.front().is_some_and(|at| *at + minute <= now) {
-            runner.asked.pop_front();
-        }
-        if runner.asked.len() >= most {
-            return false;
-        }
-        runner.asked.push_back(now);
-        true
+        let most = self.options.requests_per_minute;
+        self.runners
+            .get_mut(&runner)
+            .is_none_or(|runner| runner.may_ask(most, now))
     }
 
     /// Keeps that the holder of a token was told to wait until then.

@@ -18,6 +18,7 @@ mod ledger;
 mod options;
 mod payload;
 mod queue_api;
+mod runner;
 mod runner_api;
 mod server;
 mod spec;
@@ -28,8 +29,8 @@ mod webhooks;
 
 pub use faults::{BadFault, Endpoint, Fault, FaultKind};
 pub use job::{ArtifactView, JobStatus, JobView, Timings};
-pub use ledger::{ManagerView, RunnerView};
 pub use options::{RunnerSeed, SandboxOptions, Webhook};
+pub use runner::{ManagerView, RunnerView};
 pub use server::{Sandbox, WaitError};
 pub use spec::{JobSpec, SpecError, VariableSpec};
 pub use violations::{Rule, Violation};

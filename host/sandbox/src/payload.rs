@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::job::{Job, JobStatus};
-use crate::ledger::{Ledger, NO_SHA, Runner};
+use crate::ledger::{Ledger, NO_SHA};
+use crate::runner::Runner;
 use crate::stamp::{iso, seconds};
 
 /// The reasons a failed job may have, as offered to runners.
@@ -23,7 +24,10 @@ pub(crate) const FAILURE_REASONS: [&str; 10] = [
 ];
 
 fn url_of(ledger: &Ledger, job: &Job) -> String {
-    let (scheme, host) = ledger.url.split_once("://").unwrap_or(("http", &ledger.url));
+    let (scheme, host) = ledger
+        .url
+        .split_once("://")
+        .unwrap_or(("http", &ledger.url));
     format!(
         "{scheme}://gitlab-ci-token:{}@{host}/{}.git",
         job.token, job.project
@@ -43,13 +47,12 @@ fn variables(ledger: &Ledger, job: &Job, runner: &Runner) -> Vec<Value> {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .take(63)
         .collect();
-    let project_id = ledger.projects.get(&job.project).map_or(0, |known| known.id);
-    let open = |key: &str, value: &str| {
-        json!({"key": key, "value": value, "public": true, "file": false, "masked": false, "raw": false})
-    };
-    let secret = |key: &str, value: &str| {
-        json!({"key": key, "value": value, "public": false, "file": false, "masked": true, "raw": false})
-    };
+    let project_id = ledger
+        .projects
+        .get(&job.project)
+        .map_or(0, |known| known.id);
+    let open = |key: &str, value: &str| json!({"key": key, "value": value, "public": true, "file": false, "masked": false, "raw": false});
+    let secret = |key: &str, value: &str| json!({"key": key, "value": value, "public": false, "file": false, "masked": true, "raw": false});
     let mut list = vec![
         open("CI_PIPELINE_ID", &job.pipeline.to_string()),
         open(
@@ -273,8 +276,13 @@ pub(crate) fn listed(ledger: &Ledger, job: &Job, now: Duration) -> Value {
                 "name": "gitlab-runner", "online": true, "status": "online",
             })
         });
-    let project_id = ledger.projects.get(&job.project).map_or(0, |known| known.id);
-    let started = times.assigned.filter(|_| job.status() != JobStatus::Pending);
+    let project_id = ledger
+        .projects
+        .get(&job.project)
+        .map_or(0, |known| known.id);
+    let started = times
+        .assigned
+        .filter(|_| job.status() != JobStatus::Pending);
     let duration = started.map(|at| seconds(times.finished.unwrap_or(now).saturating_sub(at)));
     json!({
         "id": job.id, "status": job.status(), "stage": job.stage(), "name": job.name(),

@@ -128,7 +128,10 @@ pub(crate) async fn show_group(
     let show = |ledger: &mut Ledger, _| {
         let (path, id) = group(ledger, &wanted)?;
         let name = path.rsplit('/').next();
-        Some(Json(json!({ "id": id, "name": name, "path": name, "full_path": path })).into_response())
+        Some(
+            Json(json!({ "id": id, "name": name, "path": name, "full_path": path }))
+                .into_response(),
+        )
     };
     read(&shared, &headers, show, "404 Group Not Found")
 }
@@ -165,9 +168,13 @@ pub(crate) async fn group_projects(
                     .is_some_and(|rest| subgroups || !rest.contains('/'))
             })
             .collect();
-        Some(page(&found, &ledger.url, &uri, &query, |(path, project)| {
-            project_json(ledger, path, project)
-        }))
+        Some(page(
+            &found,
+            &ledger.url,
+            &uri,
+            &query,
+            |(path, project)| project_json(ledger, path, project),
+        ))
     };
     read(&shared, &headers, show, "404 Group Not Found")
 }

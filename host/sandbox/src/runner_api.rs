@@ -253,9 +253,7 @@ pub(crate) async fn request(
 fn nothing(value: &str) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Ok(value) = HeaderValue::from_str(value) {
-        response
-            .headers_mut()
-            .insert("x-gitlab-last-update", value);
+        response.headers_mut().insert("x-gitlab-last-update", value);
     }
     response
 }

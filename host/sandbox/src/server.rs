@@ -23,8 +23,9 @@ use tokio::task::JoinHandle;
 
 use crate::faults::{Fault, strike};
 use crate::job::{Job, JobView};
-use crate::ledger::{Ledger, Runner, RunnerView};
+use crate::ledger::Ledger;
 use crate::options::{RunnerSeed, SandboxOptions};
+use crate::runner::{Runner, RunnerView};
 use crate::spec::{JobSpec, SpecError, is_project};
 use crate::stamp::Clock;
 use crate::violations::Violation;
@@ -34,6 +35,9 @@ use crate::{artifacts, control, git, jobs_api, queue_api, runner_api, trace, web
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// How long requests under way may take once the server closes.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// A busy sandbox is looked at no more often: a look at a thousand jobs takes its time.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -254,13 +258,12 @@ impl Sandbox {
             }
         });
         let mut closing = shared.closing();
-        let server = axum::serve(listener, router(shared.clone())).with_graceful_shutdown(
-            async move {
+        let server =
+            axum::serve(listener, router(shared.clone())).with_graceful_shutdown(async move {
                 if closing.wait_for(|closing| *closing).await.is_err() {
                     tracing::debug!("the sandbox was let go");
                 }
-            },
-        );
+            });
         let server = tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the sandbox stopped serving");
@@ -427,6 +430,7 @@ impl Sandbox {
                 if wanted(&self.jobs()) || events.changed().await.is_err() {
                     return;
                 }
+                tokio::time::sleep(BETWEEN_LOOKS).await;
             }
         };
         if tokio::time::timeout(timeout, waiting).await.is_ok() {

@@ -273,8 +273,14 @@ mod tests {
     fn a_spec_is_read_from_json_and_checked() {
         let cases = [
             (r#"{"script":["a"]}"#, ""),
-            (r#"{"script":["a"],"image":"x","services":["y",{"name":"z"}],"cache":{},"artifacts":[{}]}"#, ""),
-            (r#"{"script":["a"],"variables":{"A":"1","B":{"value":"2","masked":true}}}"#, ""),
+            (
+                r#"{"script":["a"],"image":"x","services":["y",{"name":"z"}],"cache":{},"artifacts":[{}]}"#,
+                "",
+            ),
+            (
+                r#"{"script":["a"],"variables":{"A":"1","B":{"value":"2","masked":true}}}"#,
+                "",
+            ),
             (r#"{}"#, "`script`"),
             (r#"{"script":["a"],"image":5}"#, "`image`"),
             (r#"{"script":["a"],"services":[{}]}"#, "`services`"),

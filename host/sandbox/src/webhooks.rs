@@ -19,7 +19,9 @@ pub(crate) fn event(ledger: &Ledger, id: u64) -> Option<Value> {
     let project_id = ledger.projects.get(&job.project)?.id;
     let times = &job.times;
     let (namespace, name) = job.project.rsplit_once('/').unwrap_or(("", &job.project));
-    let started = times.assigned.filter(|_| job.status() != JobStatus::Pending);
+    let started = times
+        .assigned
+        .filter(|_| job.status() != JobStatus::Pending);
     let runner = job
         .holder
         .as_ref()

@@ -1,0 +1,12 @@
+//! The sandbox as a runner, a watcher of the queue and git see it, over loopback.
+
+mod common;
+mod control;
+mod faults;
+mod git;
+mod jobs;
+mod queue;
+mod runners;
+mod traces;
+mod violations;
+mod webhooks;
