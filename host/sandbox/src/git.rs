@@ -19,7 +19,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_util::io::ReaderStream;
 
 use crate::asked::text;
-use crate::ledger::{Head, Ledger, NO_SHA};
+use crate::ledger::{DEFAULT_BRANCH, Head, Ledger, NO_SHA};
 use crate::queue_api::pairs;
 use crate::server::Shared;
 use crate::spec::SpecError;
@@ -250,8 +250,8 @@ async fn head(
     }
 }
 
-/// Whether a directory can be served, and its full path.
-pub(crate) fn check(path: &Path) -> Result<PathBuf, SpecError> {
+/// Whether a directory can be served; its full path and its default branch.
+pub(crate) fn check(path: &Path) -> Result<(PathBuf, String), SpecError> {
     let wrong = |problem: String| SpecError::Repository {
         path: path.display().to_string(),
         problem,
@@ -260,7 +260,8 @@ pub(crate) fn check(path: &Path) -> Result<PathBuf, SpecError> {
         .canonicalize()
         .map_err(|error| wrong(error.to_string()))?;
     ask(&full, &["rev-parse", "--git-dir"]).map_err(wrong)?;
-    Ok(full)
+    let branch = ask(&full, &["symbolic-ref", "--short", "HEAD"]).map_err(wrong)?;
+    Ok((full, branch))
 }
 
 /// Where a branch or tag of a repository stands; the default branch where none is named.
@@ -305,7 +306,7 @@ pub(crate) fn resolve(
 pub(crate) fn nowhere(ref_name: Option<&str>, sha: Option<&str>) -> Head {
     Head {
         sha: sha.unwrap_or(NO_SHA).to_owned(),
-        ref_name: ref_name.unwrap_or("main").to_owned(),
+        ref_name: ref_name.unwrap_or(DEFAULT_BRANCH).to_owned(),
         is_tag: false,
     }
 }

@@ -20,12 +20,15 @@ use crate::webhooks;
 
 /// The project of jobs that name none.
 pub(crate) const NO_PROJECT: &str = "sandbox/project";
+/// The branch of projects without a repository.
+pub(crate) const DEFAULT_BRANCH: &str = "main";
 /// A commit that is not known.
 pub(crate) const NO_SHA: &str = "0000000000000000000000000000000000000000";
 
 pub(crate) struct Project {
     pub(crate) id: u64,
     pub(crate) repository: Option<PathBuf>,
+    pub(crate) default_branch: String,
 }
 
 pub(crate) struct Ledger {
@@ -101,6 +104,7 @@ impl Ledger {
         self.projects.entry(path.to_owned()).or_insert(Project {
             id: next,
             repository: None,
+            default_branch: DEFAULT_BRANCH.to_owned(),
         })
     }
 
@@ -455,3 +459,6 @@ pub(crate) enum Bearer {
     /// Nobody.
     Unknown,
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,10 +47,10 @@ fn variables(ledger: &Ledger, job: &Job, runner: &Runner) -> Vec<Value> {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .take(63)
         .collect();
-    let project_id = ledger
+    let (project_id, branch) = ledger
         .projects
         .get(&job.project)
-        .map_or(0, |known| known.id);
+        .map_or((0, ""), |known| (known.id, known.default_branch.as_str()));
     let open = |key: &str, value: &str| json!({"key": key, "value": value, "public": true, "file": false, "masked": false, "raw": false});
     let secret = |key: &str, value: &str| json!({"key": key, "value": value, "public": false, "file": false, "masked": true, "raw": false});
     let mut list = vec![
@@ -103,7 +103,7 @@ fn variables(ledger: &Ledger, job: &Job, runner: &Runner) -> Vec<Value> {
         ),
         open("CI_PROJECT_URL", &project_url),
         open("CI_PROJECT_VISIBILITY", "private"),
-        open("CI_DEFAULT_BRANCH", "main"),
+        open("CI_DEFAULT_BRANCH", branch),
         open("CI_PIPELINE_IID", &job.pipeline.to_string()),
         open("CI_PIPELINE_SOURCE", "push"),
         open("CI_PIPELINE_CREATED_AT", &iso(job.times.created)),

@@ -68,7 +68,7 @@ fn project_json(ledger: &Ledger, path: &str, project: &Project) -> Value {
     let (group, name) = path.rsplit_once('/').unwrap_or(("", path));
     json!({
         "id": project.id, "name": name, "path": name, "path_with_namespace": path,
-        "default_branch": "main", "archived": false, "visibility": "private",
+        "default_branch": project.default_branch, "archived": false, "visibility": "private",
         "empty_repo": project.repository.is_none(),
         "namespace": {"id": ledger.groups.get(group), "full_path": group, "kind": "group"},
         "web_url": format!("{}/{path}", ledger.url),

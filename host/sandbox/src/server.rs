@@ -167,9 +167,11 @@ pub(crate) fn add_repository(shared: &Shared, name: &str, path: &Path) -> Result
             expected: "`group/project`",
         });
     }
-    let path = git::check(path)?;
+    let (path, branch) = git::check(path)?;
     shared.with(|ledger, _| {
-        ledger.project(name).repository = Some(path);
+        let project = ledger.project(name);
+        project.repository = Some(path);
+        project.default_branch = branch;
         ledger.revision += 1;
     });
     Ok(())

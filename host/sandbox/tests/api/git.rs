@@ -69,6 +69,11 @@ async fn a_job_clones_its_commit_with_its_token_and_nothing_else_does() {
     assert_eq!(view.ref_name, "trunk");
     let runner = Runner::of(&sandbox);
     let job = runner.take().await;
+    let variables = job.payload["variables"].as_array().expect("variables");
+    let branch = variables
+        .iter()
+        .find(|variable| variable["key"] == "CI_DEFAULT_BRANCH");
+    assert_eq!(branch.expect("a variable")["value"], "trunk");
     let url = job.payload["git_info"]["repo_url"]
         .as_str()
         .expect("a URL")
