@@ -223,10 +223,14 @@ impl Sandbox {
             )
         })?;
         let addr = listener.local_addr()?;
-        let url = options
-            .external_url
-            .clone()
-            .unwrap_or_else(|| format!("http://{addr}"));
+        let url =
+            options
+                .external_url
+                .clone()
+                .unwrap_or_else(|| match addr.ip().is_unspecified() {
+                    true => format!("http://127.0.0.1:{}", addr.port()),
+                    false => format!("http://{addr}"),
+                });
         let url = url.trim_end_matches('/').to_owned();
         let closing = watch::Sender::new(false);
         let hooks = match options.webhook.clone() {
