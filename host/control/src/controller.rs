@@ -130,7 +130,16 @@ impl<S: Store> Controller<S> {
                     self.changes.push(Change::DropJob(job));
                 }
             }
+            Happening::Found(job) => self.found(job, now),
             Happening::Targets(targets) => self.targets = targets,
+            Happening::Limits(limits) => self.options.limits = limits,
+            Happening::Made {
+                scope,
+                machine_name,
+            } => {
+                self.options.scope = scope;
+                self.options.machine_name = machine_name;
+            }
             Happening::Source(source) => self.source = source,
             Happening::Remove(id) => self.retire(id, RetireCause::Asked, now),
             Happening::Hold(id) => {
@@ -213,11 +222,6 @@ impl<S: Store> Controller<S> {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.options.limits
-    }
-
-    /// Changes what the operator allows, at a reload or as the share of `concurrent` changes.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.options.limits = limits;
     }
 
     /// The earliest time for the next job request.

@@ -2,7 +2,7 @@
 //! the simulation in virtual time; their answers come back as events.
 
 use crate::record::{Ending, JobRecord, MachineRecord};
-use springtide_pool::{JobId, MachineId, RequestId, RetireCause, Source, Targets};
+use springtide_pool::{JobId, Limits, MachineId, RequestId, RetireCause, Source, Targets};
 
 /// A machine as its provider lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +101,19 @@ pub enum Happening {
     Canceled(JobId),
     /// GitLab has a job's final state.
     Finished(JobId),
+    /// A job was taken before the manager died and never written down.
+    Found(JobId),
     /// What the policies answered.
     Targets(Targets),
+    /// What the operator allows, at a reload or as the share of `concurrent` changes.
+    Limits(Limits),
+    /// What new machines are made with, at a reload; those that are there keep what they have.
+    Made {
+        /// The scope new machines are made in.
+        scope: String,
+        /// `MachineName`, with `%s` where the unique part goes.
+        machine_name: String,
+    },
     /// What is known of waiting jobs.
     Source(Source),
     /// A person wants a machine gone.

@@ -3,3 +3,5 @@
 pub mod commands;
 pub mod metrics;
 pub mod pool_loop;
+pub mod signals;
+pub mod view;

@@ -3,16 +3,17 @@
 //!
 //! It ends when the state can't be written, or when it was told to close and nothing runs any more.
 
+use crate::view::{PoolView, Watcher};
 use async_trait::async_trait;
 use springtide_control::{
     Controller, DriverFailure, Effect, Ending, Happening, JobRecord, MachineRecord, RequestEnd,
     RunEnd, Seen, Store, StoreError,
 };
-use springtide_pool::{JobId, RequestId, Time};
+use springtide_pool::{JobId, JobPhase, RequestId, Time};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The least time between two steps.
@@ -40,6 +41,13 @@ pub trait Jobs: Send + Sync + 'static {
     /// Asks for a job. What it brings is on disk when this returns. Ends soon after `cancel`, with
     /// the job if one was given meanwhile.
     async fn request(&self, cancel: CancellationToken) -> RequestEnd;
+    /// The earliest time for the next request; asked after each.
+    fn not_before(&self) -> Time {
+        Time(0)
+    }
+    /// A taken job waits for a machine: keeps it alive at GitLab, and tells `canceled` if GitLab
+    /// takes it back. Returns at once; the same job may be held twice.
+    fn hold(&self, _job: JobId, _canceled: Canceled) {}
     /// Runs a job on a machine, or follows it where it runs already; says once when its script begins.
     async fn run(
         &self,
@@ -68,6 +76,21 @@ impl Started {
     }
 }
 
+/// Says that GitLab took a job back that waited for a machine.
+#[derive(Debug)]
+pub struct Canceled {
+    job: JobId,
+    to: mpsc::UnboundedSender<Happening>,
+}
+
+impl Canceled {
+    /// Says it.
+    pub fn now(&self) {
+        // A loop that is over needs not know.
+        self.to.send(Happening::Canceled(self.job)).ok();
+    }
+}
+
 /// One pool's loop.
 pub struct PoolLoop<S> {
     controller: Controller<S>,
@@ -78,6 +101,8 @@ pub struct PoolLoop<S> {
     requests: HashMap<RequestId, CancellationToken>,
     runs: HashMap<JobId, CancellationToken>,
     closing: bool,
+    watcher: Watcher,
+    view: watch::Sender<PoolView>,
 }
 
 /// The wall clock.
@@ -107,7 +132,15 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
             requests: HashMap::new(),
             runs: HashMap::new(),
             closing: false,
+            watcher: Watcher::default(),
+            view: watch::Sender::new(PoolView::default()),
         }
+    }
+
+    /// The pool as it stands after each step.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<PoolView> {
+        self.view.subscribe()
     }
 
     /// Where to tell it that something happened.
@@ -123,6 +156,7 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
     /// Where the state can't be written: then nothing more is done.
     pub async fn run(mut self, effects: Vec<Effect>) -> Result<Controller<S>, StoreError> {
         self.carry_out(effects);
+        self.hold_all();
         let mut wake = tokio::time::Instant::now();
         loop {
             tokio::select! {
@@ -134,14 +168,48 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     wake = wake.min(tokio::time::Instant::now() + STEP);
                 }
                 () = tokio::time::sleep_until(wake) => {
-                    let effects = self.controller.step(now())?;
+                    let at = now();
+                    let effects = self.controller.step(at)?;
+                    self.watcher.decided(self.controller.decisions(), at);
                     self.carry_out(effects);
+                    self.show();
                     wake = tokio::time::Instant::now() + self.rest();
                 }
             }
             if self.closing && self.controller.jobs().next().is_none() && self.requests.is_empty() {
+                self.show();
                 return Ok(self.controller);
             }
+        }
+    }
+
+    fn show(&mut self) {
+        let view = self.watcher.look(&self.controller, now());
+        self.view.send_replace(view);
+    }
+
+    /// Jobs that have no machine are kept alive at GitLab until they have one.
+    fn hold_all(&self) {
+        let held = |job: &&JobRecord| job.phase == JobPhase::Held && job.ending.is_none();
+        for job in self.controller.jobs().filter(held) {
+            self.hold(job.id);
+        }
+    }
+
+    fn hold(&self, job: JobId) {
+        let canceled = Canceled {
+            job,
+            to: self.to.clone(),
+        };
+        self.jobs.hold(job, canceled);
+    }
+
+    /// A job that has just been taken, or that lost its machine before it began.
+    fn hold_if_waiting(&self, id: JobId) {
+        let waits =
+            |job: &JobRecord| job.id == id && job.phase == JobPhase::Held && job.ending.is_none();
+        if self.controller.jobs().any(waits) {
+            self.hold(id);
         }
     }
 
@@ -157,18 +225,33 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
     }
 
     fn hear(&mut self, what: Happening) -> Result<(), StoreError> {
+        let mut waits = None;
         match &what {
-            Happening::Requested(id, _) => {
+            Happening::Requested(id, end) => {
                 self.requests.remove(id);
+                self.controller
+                    .set_request_not_before(self.jobs.not_before());
+                if let RequestEnd::Job(job) = end {
+                    self.watcher.totals().jobs += 1;
+                    waits = Some(*job);
+                }
             }
-            Happening::RunEnded(job, _) => {
+            Happening::Found(job) => waits = Some(*job),
+            Happening::RunEnded(job, end) => {
                 self.runs.remove(job);
+                if *end == RunEnd::NeverStarted {
+                    waits = Some(*job);
+                }
             }
+            Happening::Created(_, answer) if answer.is_err() => self.watcher.totals().failed += 1,
             Happening::Close => self.closing = true,
             _ => {}
         }
         let effects = self.controller.handle(what, now())?;
         self.carry_out(effects);
+        if let Some(job) = waits {
+            self.hold_if_waiting(job);
+        }
         Ok(())
     }
 

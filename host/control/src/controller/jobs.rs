@@ -47,16 +47,7 @@ impl<S: Store> Controller<S> {
         });
         match end {
             RequestEnd::Job(job) if !self.jobs.contains_key(&job) => {
-                let record = JobRecord {
-                    id: job,
-                    phase: JobPhase::Held,
-                    taken: now,
-                    tries: 0,
-                    started: false,
-                    ending: None,
-                };
-                self.jobs.insert(job, record);
-                self.changes.push(Change::PutJob(record));
+                self.found(job, now);
                 if let Some(machine) = reserved {
                     self.assign(job, machine, now);
                 }
@@ -67,6 +58,23 @@ impl<S: Store> Controller<S> {
                 }
             }
         }
+    }
+
+    /// A job is taken: from now on it is told its final state, whatever happens.
+    pub(super) fn found(&mut self, job: JobId, now: Time) {
+        if self.jobs.contains_key(&job) {
+            return;
+        }
+        let record = JobRecord {
+            id: job,
+            phase: JobPhase::Held,
+            taken: now,
+            tries: 0,
+            started: false,
+            ending: None,
+        };
+        self.jobs.insert(job, record);
+        self.changes.push(Change::PutJob(record));
     }
 
     pub(super) fn assign(&mut self, id: JobId, machine: MachineId, now: Time) {

@@ -112,7 +112,9 @@ fn print(decisions: &[Decision], json: bool) -> std::io::Result<()> {
     Ok(())
 }
 
-fn words(action: &Action) -> String {
+/// An action in words.
+#[must_use]
+pub fn words(action: &Action) -> String {
     match action {
         Action::Create => "create a machine".into(),
         Action::RequestJob {

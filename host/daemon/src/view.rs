@@ -1,0 +1,277 @@
+//! What a pool's loop shows of itself after each step: for policies, `status`, metrics and the demo.
+
+use serde::{Deserialize, Serialize};
+use springtide_control::{Controller, MachineRecord, Store};
+use springtide_pool::{
+    Counts, Decision, JobPhase, Limits, MachineId, Millis, Phase, Pool, Targets, Time,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Decisions kept for people to look at.
+const KEPT: usize = 100;
+
+/// One pool at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct PoolView {
+    /// When, in milliseconds since the epoch.
+    pub now: Time,
+    /// What the next step looks at.
+    pub pool: Pool,
+    /// What the policies want.
+    pub targets: Targets,
+    /// What the operator allows.
+    pub limits: Limits,
+    /// Machines by phase.
+    pub counts: Counts,
+    /// How long recent machines took from asked for to ready, newest last.
+    pub boot_times: Vec<Millis>,
+    /// Machines as a person wants them listed.
+    pub machines: Vec<MachineRow>,
+    /// The latest decisions, newest last; the same one over and over is kept once.
+    pub decisions: Arc<VecDeque<Said>>,
+    /// Sums since the daemon started.
+    pub totals: Totals,
+}
+
+/// A decision as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Said {
+    /// When it was made first, in milliseconds since the epoch.
+    pub at: Time,
+    /// What is done, in words; `hold` where nothing is.
+    pub action: String,
+    /// Why, with the numbers.
+    pub reason: String,
+}
+
+/// Sums since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Totals {
+    /// Machines that were made.
+    pub made: u64,
+    /// Machines that are gone.
+    pub removed: u64,
+    /// Creations that failed.
+    pub failed: u64,
+    /// Machine-milliseconds without a job: ready and free.
+    pub idle: Millis,
+    /// Machine-milliseconds with a job.
+    pub busy: Millis,
+    /// Jobs taken.
+    pub jobs: u64,
+}
+
+/// A machine as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MachineRow {
+    /// Its number in this pool.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// The provider's id, once known.
+    pub id: Option<String>,
+    /// Its phase, in a word.
+    pub phase: String,
+    /// Seconds since its creation was decided.
+    pub age: u64,
+    /// Jobs it was given.
+    pub builds: u32,
+    /// The job it runs.
+    pub job: Option<u64>,
+}
+
+/// Follows a controller and keeps what the view adds to it.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    decisions: Arc<VecDeque<Said>>,
+    totals: Totals,
+    last: Option<(Time, Counts)>,
+    known: BTreeMap<MachineId, Known>,
+    passages: Vec<Passage>,
+}
+
+/// How far a machine was the last time it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Not seen to exist.
+    Asked(Time),
+    /// It exists.
+    Made(Time),
+    /// It was ready once.
+    Ready,
+    /// It is being removed, since then.
+    Goes(Time),
+}
+
+/// What became of a machine between two looks, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It exists.
+    Made,
+    /// It is ready, so long after it was asked for.
+    Ready(Millis),
+    /// It was given a job.
+    Used,
+    /// It is gone, so long after its removal was decided.
+    Removed(Millis),
+}
+
+impl Watcher {
+    /// Counts something.
+    pub fn totals(&mut self) -> &mut Totals {
+        &mut self.totals
+    }
+
+    /// Time passed in which the pool stood as the last look found it.
+    pub fn look<S: Store>(&mut self, controller: &Controller<S>, now: Time) -> PoolView {
+        let pool = controller.pool();
+        let counts = Counts::of(&pool.machines);
+        if let Some((at, before)) = self.last {
+            let passed = now.since(at).0;
+            let free = u64::from(before.idle) + u64::from(before.reserved);
+            self.totals.idle.0 += passed * free;
+            self.totals.busy.0 += passed * u64::from(before.in_use());
+        }
+        let first = self.last.is_none();
+        self.last = Some((now, counts));
+        self.follow(&pool, first, now);
+        PoolView {
+            now,
+            targets: *controller.targets(),
+            limits: *controller.limits(),
+            counts,
+            boot_times: controller.boot_times().to_vec(),
+            machines: controller.machines().map(|at| row(at, now)).collect(),
+            decisions: Arc::clone(&self.decisions),
+            totals: self.totals,
+            pool,
+        }
+    }
+
+    /// What became of machines since this was asked last.
+    pub fn passages(&mut self) -> Vec<Passage> {
+        std::mem::take(&mut self.passages)
+    }
+
+    /// Machines the state held already when the daemon started are not counted as made.
+    fn follow(&mut self, pool: &Pool, first: bool, now: Time) {
+        let mut known = BTreeMap::new();
+        for machine in &pool.machines {
+            let before = self.known.remove(&machine.id);
+            let next = next(before, &machine.phase, machine.made);
+            known.insert(machine.id, next);
+            if first {
+                continue;
+            }
+            let was_made = matches!(before, None | Some(Known::Asked(_)));
+            if was_made && !matches!(next, Known::Asked(_)) {
+                self.totals.made += 1;
+                self.passages.push(Passage::Made);
+            }
+            if next == Known::Ready && before != Some(Known::Ready) {
+                self.passages.push(Passage::Ready(now.since(machine.made)));
+            }
+        }
+        for gone in std::mem::replace(&mut self.known, known).into_values() {
+            match gone {
+                Known::Asked(_) => {}
+                Known::Goes(since) => {
+                    self.totals.removed += 1;
+                    self.passages.push(Passage::Removed(now.since(since)));
+                }
+                Known::Made(_) | Known::Ready => {
+                    self.totals.removed += 1;
+                    self.passages.push(Passage::Removed(Millis(0)));
+                }
+            }
+        }
+    }
+
+    /// Keeps what a step decided; what it decided already the last time is not kept twice.
+    pub fn decided(&mut self, decisions: &[Decision], now: Time) {
+        for decision in decisions {
+            let action = decision
+                .action
+                .as_ref()
+                .map_or_else(|| "hold".to_owned(), crate::commands::pool::words);
+            let reason = decision.reason.to_string();
+            let kept = Arc::make_mut(&mut self.decisions);
+            let known = kept
+                .iter()
+                .rev()
+                .take(decisions.len())
+                .any(|said| said.action == action && said.reason == reason);
+            if known && decision.action.is_none() {
+                continue;
+            }
+            if kept.len() == KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(Said {
+                at: now,
+                action,
+                reason,
+            });
+        }
+    }
+}
+
+fn next(before: Option<Known>, phase: &Phase, asked: Time) -> Known {
+    match (phase, before) {
+        (Phase::Intended { .. } | Phase::Creating { .. }, _) => Known::Asked(asked),
+        (Phase::Booting { .. }, _) => Known::Made(asked),
+        // Given up before it was seen to exist: whether it does is not known.
+        (Phase::Retiring { .. }, Some(Known::Asked(_))) => Known::Asked(asked),
+        (Phase::Retiring { since, .. }, _) => Known::Goes(*since),
+        (Phase::Missing { .. } | Phase::Held { .. } | Phase::Gone { .. }, Some(before)) => before,
+        _ => Known::Ready,
+    }
+}
+
+/// The word for a phase.
+#[must_use]
+pub fn phase_word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Intended { .. } => "intended",
+        Phase::Creating { .. } => "creating",
+        Phase::Booting { .. } => "booting",
+        Phase::Idle { .. } => "idle",
+        Phase::Reserved { .. } => "reserved",
+        Phase::Busy { .. } => "busy",
+        Phase::Draining { .. } => "draining",
+        Phase::Retiring { .. } => "retiring",
+        Phase::Missing { .. } => "missing",
+        Phase::Held { .. } => "held",
+        Phase::Gone { .. } => "gone",
+    }
+}
+
+fn row(record: &MachineRecord, now: Time) -> MachineRow {
+    MachineRow {
+        number: record.machine.id.0,
+        name: record.name.clone(),
+        id: record.provider_id.clone(),
+        phase: phase_word(&record.machine.phase).to_owned(),
+        age: now.since(record.machine.made).0 / 1000,
+        builds: record.machine.builds,
+        job: record.machine.phase.job().map(|job| job.0),
+    }
+}
+
+impl PoolView {
+    /// Jobs this pool runs, and jobs it holds until a machine is ready.
+    #[must_use]
+    pub fn jobs(&self) -> (usize, usize) {
+        let running = self
+            .pool
+            .jobs
+            .iter()
+            .filter(|job| matches!(job.phase, JobPhase::Running { .. }))
+            .count();
+        (running, self.pool.jobs.len() - running)
+    }
+}
