@@ -3,5 +3,6 @@
 pub mod commands;
 pub mod metrics;
 pub mod pool_loop;
+pub mod runtime;
 pub mod signals;
 pub mod view;

@@ -125,7 +125,7 @@ pub struct Targets {
 }
 
 /// What the operator allows, whatever the policies say. 0 is no limit, as in GitLab Runner; that
-/// goes for the lengths of time and the tries as well.
+/// goes for the lengths of time and the tries as well, but not for `max_jobs`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Limits {
@@ -135,8 +135,9 @@ pub struct Limits {
     pub max_growth_rate: u32,
     /// `MaxBuilds`: jobs a machine runs.
     pub max_builds: u32,
-    /// Most jobs at once by this pool's share of `concurrent`.
-    pub max_jobs: u32,
+    /// Most jobs at once by this pool's share of `concurrent`, which may be none at all; `None` is no
+    /// limit.
+    pub max_jobs: Option<u32>,
     /// `request_concurrency`: most job requests at once, at least 1.
     pub request_concurrency: u32,
     /// How long a creation may take before the machine is given up.
@@ -157,7 +158,7 @@ impl Default for Limits {
             limit: 0,
             max_growth_rate: 0,
             max_builds: 0,
-            max_jobs: 0,
+            max_jobs: None,
             request_concurrency: 1,
             create_timeout: Millis::seconds(15 * 60),
             boot_timeout: Millis::seconds(10 * 60),

@@ -318,7 +318,7 @@ fn requests_wait_for_their_time_and_for_jobs_to_end() {
     assert_eq!(holds(&found), [Reason::RequestsWait { wait: Millis(500) }]);
 
     let most = Limits {
-        max_jobs: 1,
+        max_jobs: Some(1),
         ..limits(0)
     };
     let found = check(
@@ -337,7 +337,7 @@ fn no_machine_is_made_for_a_waiting_job_that_could_not_start() {
         ..pool(vec![busy(1, 1)])
     };
     let most = Limits {
-        max_jobs: 3,
+        max_jobs: Some(3),
         ..limits(0)
     };
     let targets = Targets {

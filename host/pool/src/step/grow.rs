@@ -6,10 +6,8 @@ use crate::decision::{Action, Decision, Reason};
 impl Step<'_> {
     /// Most jobs at once, by this pool's share of `concurrent` and by `limit`.
     pub(super) fn most_jobs(&self) -> Option<u32> {
-        [self.limits.max_jobs, self.limits.limit]
-            .into_iter()
-            .filter(|max| *max > 0)
-            .min()
+        let limit = (self.limits.limit > 0).then_some(self.limits.limit);
+        self.limits.max_jobs.into_iter().chain(limit).min()
     }
 
     /// Machines the policies want for waiting jobs, less those for jobs that could not start.

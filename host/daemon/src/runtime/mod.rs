@@ -1,0 +1,5 @@
+//! The daemon's moving parts around each pool's loop.
+
+pub mod pools;
+pub mod share;
+pub mod socket;
