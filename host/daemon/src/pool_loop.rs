@@ -3,6 +3,8 @@
 //!
 //! It ends when the state can't be written, or when it was told to close and nothing runs any more.
 
+use crate::metrics::Metrics;
+use crate::runtime::exporter;
 use crate::view::{PoolView, Watcher};
 use async_trait::async_trait;
 use springtide_control::{
@@ -102,6 +104,7 @@ pub struct PoolLoop<S> {
     runs: HashMap<JobId, CancellationToken>,
     closing: bool,
     watcher: Watcher,
+    metrics: Option<Metrics>,
     view: watch::Sender<PoolView>,
 }
 
@@ -133,8 +136,16 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
             runs: HashMap::new(),
             closing: false,
             watcher: Watcher::default(),
+            metrics: None,
             view: watch::Sender::new(PoolView::default()),
         }
+    }
+
+    /// Counts what becomes of machines in these metrics.
+    #[must_use]
+    pub fn counted_in(mut self, metrics: Metrics) -> PoolLoop<S> {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// The pool as it stands after each step.
@@ -185,6 +196,10 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
 
     fn show(&mut self) {
         let view = self.watcher.look(&self.controller, now());
+        let passages = self.watcher.passages();
+        if let Some(metrics) = &self.metrics {
+            exporter::count(metrics, &passages);
+        }
         self.view.send_replace(view);
     }
 
@@ -232,7 +247,7 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                 self.controller
                     .set_request_not_before(self.jobs.not_before());
                 if let RequestEnd::Job(job) = end {
-                    self.watcher.totals().jobs += 1;
+                    self.watcher.job_taken();
                     waits = Some(*job);
                 }
             }
@@ -243,7 +258,7 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     waits = Some(*job);
                 }
             }
-            Happening::Created(_, answer) if answer.is_err() => self.watcher.totals().failed += 1,
+            Happening::Created(_, answer) if answer.is_err() => self.watcher.not_made(),
             Happening::Close => self.closing = true,
             _ => {}
         }
@@ -335,6 +350,7 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
     }
 
     fn run_job(&mut self, job: JobRecord, machine: Box<MachineRecord>, resume: bool) {
+        self.watcher.used();
         let abandon = CancellationToken::new();
         self.runs.insert(job.id, abandon.clone());
         let started = Started {

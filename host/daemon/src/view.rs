@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Decisions kept for people to look at.
 const KEPT: usize = 100;
+/// A machine that takes longer to remove is shown as stuck.
+const STUCK: Millis = Millis::seconds(600);
 
 /// One pool at one moment.
 #[derive(Clone, Debug, Default)]
@@ -118,12 +120,25 @@ pub enum Passage {
     Used,
     /// It is gone, so long after its removal was decided.
     Removed(Millis),
+    /// A creation failed.
+    NotMade,
 }
 
 impl Watcher {
-    /// Counts something.
-    pub fn totals(&mut self) -> &mut Totals {
-        &mut self.totals
+    /// A job was taken.
+    pub fn job_taken(&mut self) {
+        self.totals.jobs += 1;
+    }
+
+    /// A creation failed.
+    pub fn not_made(&mut self) {
+        self.totals.failed += 1;
+        self.passages.push(Passage::NotMade);
+    }
+
+    /// A machine was given a job.
+    pub fn used(&mut self) {
+        self.passages.push(Passage::Used);
     }
 
     /// Time passed in which the pool stood as the last look found it.
@@ -263,6 +278,19 @@ fn row(record: &MachineRecord, now: Time) -> MachineRow {
 }
 
 impl PoolView {
+    /// Machines whose removal has been tried for ten minutes without success.
+    #[must_use]
+    pub fn stuck(&self) -> u32 {
+        let stuck = |phase: &Phase| matches!(phase, Phase::Retiring { since, .. } if self.now.since(*since) > STUCK);
+        let count = self
+            .pool
+            .machines
+            .iter()
+            .filter(|at| stuck(&at.phase))
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// Jobs this pool runs, and jobs it holds until a machine is ready.
     #[must_use]
     pub fn jobs(&self) -> (usize, usize) {
@@ -273,5 +301,66 @@ impl PoolView {
             .filter(|job| matches!(job.phase, JobPhase::Running { .. }))
             .count();
         (running, self.pool.jobs.len() - running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use springtide_control::{Happening, MemoryStore, Options, Seen, SeenState};
+
+    #[test]
+    fn machines_are_counted_once_and_time_goes_to_the_phase_it_was_spent_in() {
+        let targets = Targets {
+            idle_count: 1,
+            idle_time: 3600,
+            ..Targets::default()
+        };
+        let options = Options::new("owner", "pool", "", "ci-%s", Limits::default());
+        let started = Controller::start(MemoryStore::default(), options, targets, 1, Time(0));
+        let (mut controller, _) = started.unwrap();
+        let mut watcher = Watcher::default();
+        let mut at = |controller: &mut Controller<MemoryStore>, ms: u64| {
+            controller.step(Time(ms)).unwrap();
+            watcher.decided(controller.decisions(), Time(ms));
+            watcher.look(controller, Time(ms));
+            watcher.passages()
+        };
+        assert_eq!(at(&mut controller, 0), []);
+        let record = controller.machines().next().unwrap().clone();
+        let seen = Seen {
+            id: "i-1".into(),
+            name: record.name.clone(),
+            token: record.token.clone(),
+            owner: "owner".into(),
+            pool: "pool".into(),
+            state: SeenState::Running,
+            reach: None,
+        };
+        let id = record.machine.id;
+        controller
+            .handle(Happening::Created(id, Ok(seen)), Time(1000))
+            .unwrap();
+        assert_eq!(at(&mut controller, 1000), [Passage::Made]);
+        controller
+            .handle(Happening::Probed(id, true), Time(3000))
+            .unwrap();
+        assert_eq!(at(&mut controller, 3000), [Passage::Ready(Millis(3000))]);
+        assert_eq!(at(&mut controller, 8000), []);
+        controller
+            .handle(Happening::Remove(id), Time(8000))
+            .unwrap();
+        at(&mut controller, 8000);
+        let view = watcher.look(&controller, Time(9000));
+        assert_eq!(view.totals.made, 1);
+        assert_eq!(view.totals.idle, Millis(5000));
+        assert_eq!(view.totals.busy, Millis(0));
+        assert!(
+            view.decisions
+                .iter()
+                .any(|said| said.action == "create a machine")
+        );
+        assert_eq!(view.stuck(), 0);
+        assert_eq!(watcher.look(&controller, Time(700_000)).stuck(), 1);
     }
 }

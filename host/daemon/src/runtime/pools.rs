@@ -1,5 +1,6 @@
 //! The pools of a daemon, as everything beside their own loops sees them.
 
+use crate::metrics::RunnerLabels;
 use crate::view::PoolView;
 use springtide_control::Happening;
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 pub struct PoolHandle {
     /// The runner's name in the configuration.
     pub name: String,
+    /// How it is named in metrics.
+    pub labels: RunnerLabels,
     /// The pool as it stood after its latest step.
     pub view: watch::Receiver<PoolView>,
     /// Where to tell it something.
