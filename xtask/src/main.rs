@@ -1,65 +1,80 @@
-//! The project's own commands: `cargo xtask test` and what it needs.
+//! The project's own commands: `cargo xtask --help` lists them.
 
-use anyhow::{Context, Result, bail};
-use std::process::Command;
+mod compiler;
+mod component;
+mod packages;
+mod plugins;
+mod run;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use run::{cargo, step};
+use workspace::Workspace;
+
+/// Every task a person runs on this project.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Formatting, lints and all tests, as CI runs them.
+    Test,
+    /// The shipped plugins as components, into plugins/ of the target directory, with their
+    /// digests in SHIPPED.json there.
+    Plugins,
+    /// The daemon's loop in virtual time.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// --seeds N, --from FIRST, --log
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("test") => test(),
-        Some("sim") => sim(&arguments[1..]),
-        Some("--help" | "-h" | "help") | None => {
-            println!(
-                "Usage: cargo xtask COMMAND\n\n  test   formatting, lints and all tests, as CI runs them\n  sim    the daemon's loop in virtual time: --seeds N, --from FIRST, --log"
-            );
-            Ok(())
-        }
-        Some(other) => bail!("there is no command {other}; `cargo xtask --help` lists them"),
+    let arguments = Arguments::parse();
+    let workspace = Workspace::find()?;
+    match arguments.task {
+        Task::Test => test(),
+        Task::Plugins => plugins::build(&workspace).map(drop),
+        Task::Sim { arguments } => sim(&arguments),
     }
 }
 
 fn test() -> Result<()> {
-    step("Formatting", &["fmt", "--all", "--check"])?;
-    step(
-        "Lints",
-        &[
+    step("Formatting", || {
+        run::run(cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    step("Lints", || {
+        run::run(cargo().args([
             "clippy",
             "--workspace",
             "--all-targets",
             "--",
             "-D",
             "warnings",
-        ],
-    )?;
-    step("Tests", &["test", "--workspace"])
+        ]))
+    })?;
+    step("Tests", || run::run(cargo().args(["test", "--workspace"])))
 }
 
 fn sim(arguments: &[String]) -> Result<()> {
-    let mut all = vec![
-        "run",
-        "-q",
-        "-p",
-        "springtide-control",
-        "--example",
-        "sim",
-        "--",
-    ];
-    all.extend(arguments.iter().map(String::as_str));
-    step("Simulation", &all)
-}
-
-fn step(name: &str, arguments: &[&str]) -> Result<()> {
-    eprintln!("== {name}: cargo {}", arguments.join(" "));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(arguments)
-        .status()
-        .with_context(|| format!("starting cargo {}", arguments.join(" ")))?;
-    if !status.success() {
-        bail!(
-            "{name} failed: cargo {} ended with {status}",
-            arguments.join(" ")
-        );
-    }
-    Ok(())
+    run::run(
+        cargo()
+            .args([
+                "run",
+                "-q",
+                "-p",
+                "springtide-control",
+                "--example",
+                "sim",
+                "--",
+            ])
+            .args(arguments),
+    )
 }

@@ -64,7 +64,7 @@ pub trait Policy {
 macro_rules! export_policy {
     ($policy:ty) => {
         #[cfg(target_arch = "wasm32")]
-        mod springtide_component {
+        const _: () = {
             use $crate::bindings::exports::springtide::plugin::{meta, policy};
 
             struct Component;
@@ -93,7 +93,7 @@ macro_rules! export_policy {
             }
 
             $crate::bindings::export!(Component with_types_in $crate::bindings);
-        }
+        };
     };
 }
 
