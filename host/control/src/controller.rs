@@ -5,8 +5,8 @@ use crate::event::{DriverFailure, Effect, Happening};
 use crate::record::{Change, Ending, JobRecord, MachineRecord, Store, StoreError};
 use rand::{Rng, rngs::StdRng};
 use springtide_pool::{
-    Action, Decision, Event, Job, JobId, Limits, MachineId, Millis, Pool, Request, RequestId,
-    RetireCause, Source, Targets, Time, next_wake, step,
+    Action, Decision, Event, Job, JobId, Limits, MachineId, Millis, Phase, Pool, Request,
+    RequestId, RetireCause, Source, Targets, Time, next_wake, step,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,6 +93,7 @@ pub struct Controller<S> {
     failed_creates: u32,
     paused: bool,
     closing: bool,
+    leaving: Option<RetireCause>,
     creates: BTreeMap<MachineId, Tries>,
     destroys: BTreeMap<MachineId, Tries>,
     probes: BTreeMap<MachineId, Tries>,
@@ -149,6 +150,10 @@ impl<S: Store> Controller<S> {
                 self.on(id, Event::LetGo, now);
             }
             Happening::Close => self.closing = true,
+            Happening::Leave(cause) => {
+                self.closing = true;
+                self.leaving = Some(cause);
+            }
             Happening::Pause(paused) => self.paused = paused,
         }
         self.commit()
@@ -166,6 +171,7 @@ impl<S: Store> Controller<S> {
             }
         }
         self.decisions = decisions;
+        self.leave(now);
         self.due(now);
         self.commit()
     }
@@ -269,6 +275,43 @@ impl<S: Store> Controller<S> {
             self.changes.clear();
         }
         Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Whether nothing is left to do before the end: no job, and where it was told to leave, no
+    /// machine but those kept for a person.
+    #[must_use]
+    pub fn done(&self) -> bool {
+        let stays = |record: &MachineRecord| matches!(record.machine.phase, Phase::Held { .. });
+        self.closing
+            && self.jobs.is_empty()
+            && self.requests.is_empty()
+            && (self.leaving.is_none() || self.machines.values().all(stays))
+    }
+
+    /// Machines that are not needed for a job that was taken go.
+    fn leave(&mut self, now: Time) {
+        let Some(cause) = self.leaving else { return };
+        if self.jobs.values().any(|job| job.ending.is_none()) {
+            return;
+        }
+        let goes = |record: &&MachineRecord| {
+            !matches!(
+                record.machine.phase,
+                Phase::Retiring { .. }
+                    | Phase::Missing { .. }
+                    | Phase::Held { .. }
+                    | Phase::Gone { .. }
+            )
+        };
+        let ids: Vec<MachineId> = self
+            .machines
+            .values()
+            .filter(goes)
+            .map(|record| record.machine.id)
+            .collect();
+        for id in ids {
+            self.retire(id, cause, now);
+        }
     }
 
     fn act(&mut self, action: Action, now: Time) {

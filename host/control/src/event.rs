@@ -124,6 +124,8 @@ pub enum Happening {
     LetGo(MachineId),
     /// No more jobs are taken.
     Close,
+    /// No more jobs are taken, and machines go, for this reason; those kept for a person stay.
+    Leave(RetireCause),
     /// Requests and creations pause, or go on.
     Pause(bool),
 }

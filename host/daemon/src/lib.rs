@@ -1,6 +1,7 @@
 //! The daemon: what touches the world, around the loop of [`springtide_control`].
 
 pub mod commands;
+pub mod logging;
 pub mod metrics;
 pub mod pool_loop;
 pub mod runtime;

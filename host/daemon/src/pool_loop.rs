@@ -102,7 +102,6 @@ pub struct PoolLoop<S> {
     from: mpsc::UnboundedReceiver<Happening>,
     requests: HashMap<RequestId, CancellationToken>,
     runs: HashMap<JobId, CancellationToken>,
-    closing: bool,
     watcher: Watcher,
     metrics: Option<Metrics>,
     view: watch::Sender<PoolView>,
@@ -134,7 +133,6 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
             from,
             requests: HashMap::new(),
             runs: HashMap::new(),
-            closing: false,
             watcher: Watcher::default(),
             metrics: None,
             view: watch::Sender::new(PoolView::default()),
@@ -161,7 +159,8 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
     }
 
     /// Runs until it is told to close and no job is held, running or unreported any more; the
-    /// machines it has then stay, for the next start to adopt.
+    /// machines it has then stay, for the next start to adopt. Told to leave, it runs until its
+    /// machines are gone too.
     ///
     /// # Errors
     /// Where the state can't be written: then nothing more is done.
@@ -187,7 +186,7 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     wake = tokio::time::Instant::now() + self.rest();
                 }
             }
-            if self.closing && self.controller.jobs().next().is_none() && self.requests.is_empty() {
+            if self.controller.done() {
                 self.show();
                 return Ok(self.controller);
             }
@@ -259,7 +258,6 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                 }
             }
             Happening::Created(_, answer) if answer.is_err() => self.watcher.not_made(),
-            Happening::Close => self.closing = true,
             _ => {}
         }
         let effects = self.controller.handle(what, now())?;

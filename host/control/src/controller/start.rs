@@ -47,6 +47,7 @@ impl<S: Store> Controller<S> {
             failed_creates: 0,
             paused: false,
             closing: false,
+            leaving: None,
             creates: BTreeMap::new(),
             destroys: BTreeMap::new(),
             probes: BTreeMap::new(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use springtide_control::{Options, SeenState, SqliteStore};
-use springtide_pool::{Limits, Millis, Targets};
+use springtide_pool::{Limits, Millis, RetireCause, Targets};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -152,15 +152,12 @@ async fn jobs_run_machines_stay_within_the_limit_and_all_go() {
     let tell = pool.teller();
     let running = tokio::spawn(pool.run(effects));
     until("20 jobs final", || world.final_.lock().unwrap().len() == 20).await;
-    tell.send(Happening::Targets(idle(0))).unwrap();
-    tell.send(Happening::Pause(true)).unwrap();
-    until("no machine left", || {
-        world.machines.lock().unwrap().is_empty()
-    })
-    .await;
-    tell.send(Happening::Close).unwrap();
+    assert!(!world.machines.lock().unwrap().is_empty(), "two are kept");
+    tell.send(Happening::Leave(RetireCause::Shutdown)).unwrap();
     let controller = running.await.unwrap().unwrap();
     assert_eq!(controller.jobs().count(), 0);
+    assert_eq!(controller.machines().count(), 0);
+    assert!(world.machines.lock().unwrap().is_empty());
     let mut ran = world.ran.lock().unwrap().clone();
     ran.sort_unstable();
     assert_eq!(ran, (1..=20).collect::<Vec<_>>(), "each job ran once");
