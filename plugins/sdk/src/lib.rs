@@ -1,112 +1,79 @@
 //! What a plugin in Rust depends on: the contract's types, a trait a plugin implements, and the
 //! macro that makes a component of it.
 //!
-//! A crate that uses it compiles natively too, so that its decisions can be tested without a host:
-//! the functions a host provides come to a plugin as arguments ([`Zones`]).
+//! A scaling policy implements [`Policy`] and ends with [`export_policy!`]; a machine driver
+//! implements [`Driver`] and ends with [`export_driver!`]. The crate is a `cdylib` and an `rlib`:
+//! compiled natively it can be tested without a host, for what a host provides comes to a plugin as
+//! arguments ([`Zones`], [`Host`]) that a test replaces by its own.
+//!
+//! ```
+//! use springtide_sdk::{
+//!     CallContext, Decision, Description, Kind, Patch, PluginError, Policy, Targets, View, Zones,
+//! };
+//!
+//! /// One idle machine more than there are jobs running.
+//! struct OneMore;
+//!
+//! impl Policy for OneMore {
+//!     fn describe() -> Description {
+//!         springtide_sdk::description("one-more", "1.0.0", Kind::Policy, r#"{"type":"object"}"#)
+//!     }
+//!
+//!     fn evaluate(
+//!         _: &dyn Zones,
+//!         _: &CallContext,
+//!         view: &View,
+//!         _: &Targets,
+//!         _: &[u8],
+//!     ) -> Result<Decision, PluginError> {
+//!         let busy = view.machines.busy;
+//!         Ok(springtide_sdk::decision(
+//!             Patch { idle_count: Some(busy + 1), ..springtide_sdk::unchanged() },
+//!             format!("{busy} busy, so {} idle", busy + 1),
+//!         ))
+//!     }
+//! }
+//!
+//! springtide_sdk::export_policy!(OneMore);
+//! ```
 
-/// The world of a scaling policy, as generated from the contract.
-#[allow(missing_docs, clippy::all)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        world: "policy-plugin",
-        path: "../../wit",
-        pub_export_macro: true,
-        default_bindings_module: "springtide_sdk::bindings",
-    });
-}
+pub mod driver;
+pub mod policy;
+pub mod testing;
 
-pub use bindings::exports::springtide::plugin::meta::{Description, Kind};
-pub use bindings::exports::springtide::plugin::policy::{
-    Counts, Decision, Limits, Patch, Queue, Targets, View, Waiting,
+pub use driver::{
+    Billing, Creation, Driver, Files, Host, Http, Leftover, Machine, MachineState, Output, Process,
+    ProcessError, Reach, SshAddress,
 };
-pub use bindings::springtide::plugin::types::{CallContext, PluginError};
-pub use bindings::springtide::plugin::zones::Civil;
+pub use policy::bindings::exports::springtide::plugin::meta::{
+    Deadline, Description, Kind, Request,
+};
+pub use policy::bindings::springtide::plugin::logging::Level;
+pub use policy::bindings::springtide::plugin::types::{CallContext, KeyValue, PluginError};
+pub use policy::{
+    Civil, Counts, Decision, HostZones, Limits, Patch, Policy, Queue, Targets, View, Waiting,
+    Zones, decision, unchanged,
+};
 
-/// Civil time in named zones: the host's, or a test's own.
-pub trait Zones {
-    /// An instant, in seconds since 1970, on the clocks of a zone; empty and `Local` are the host's.
-    ///
-    /// # Errors
-    /// Where there is no such zone.
-    fn civil_time(&self, zone: &str, at: u32) -> Result<Civil, String>;
-}
-
-/// The host's zones.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HostZones;
-
-impl Zones for HostZones {
-    fn civil_time(&self, zone: &str, at: u32) -> Result<Civil, String> {
-        bindings::springtide::plugin::zones::civil_time(zone, at)
+/// What a plugin answers to `describe` when it asks for nothing: no capability, and the host's own
+/// deadlines. The schema is a JSON Schema (2020-12) of the settings object.
+#[must_use]
+pub fn description(name: &str, version: &str, kind: Kind, settings_schema: &str) -> Description {
+    Description {
+        name: name.into(),
+        version: version.into(),
+        kind,
+        settings_schema: settings_schema.into(),
+        requests: Vec::new(),
+        deadlines: Vec::new(),
     }
 }
 
-/// A scaling policy: a pure function of its arguments.
-pub trait Policy {
-    /// Who it is; always the same answer.
-    fn describe() -> Description;
-
-    /// Decides.
-    ///
-    /// # Errors
-    /// Where its settings can't work.
-    fn evaluate(
-        zones: &dyn Zones,
-        context: &CallContext,
-        view: &View,
-        proposal: &Targets,
-        state: &[u8],
-    ) -> Result<Decision, PluginError>;
-}
-
-/// Makes a component of a type that implements [`Policy`].
-#[macro_export]
-macro_rules! export_policy {
-    ($policy:ty) => {
-        #[cfg(target_arch = "wasm32")]
-        const _: () = {
-            use $crate::bindings::exports::springtide::plugin::{meta, policy};
-
-            struct Component;
-
-            impl meta::Guest for Component {
-                fn describe() -> meta::Description {
-                    <$policy as $crate::Policy>::describe()
-                }
-            }
-
-            impl policy::Guest for Component {
-                fn evaluate(
-                    context: $crate::CallContext,
-                    view: $crate::View,
-                    proposal: $crate::Targets,
-                    state: Vec<u8>,
-                ) -> Result<$crate::Decision, $crate::PluginError> {
-                    <$policy as $crate::Policy>::evaluate(
-                        &$crate::HostZones,
-                        &context,
-                        &view,
-                        &proposal,
-                        &state,
-                    )
-                }
-            }
-
-            $crate::bindings::export!(Component with_types_in $crate::bindings);
-        };
-    };
-}
-
-/// A patch that changes nothing.
-#[must_use]
-pub fn unchanged() -> Patch {
-    Patch {
-        idle_count: None,
-        idle_count_min: None,
-        idle_scale_factor: None,
-        idle_time: None,
-        wanted: None,
-        ceiling: None,
-        wake_at: None,
+/// Writes one line to the host's log; in a native test, to standard error.
+pub fn log(level: Level, message: &str) {
+    if cfg!(target_arch = "wasm32") {
+        policy::bindings::springtide::plugin::logging::log(level, message);
+    } else {
+        eprintln!("{level:?}: {message}");
     }
 }
