@@ -8,12 +8,16 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The target of all shipped plugins: it has no operating system, so nothing of one is imported.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Debian's packages with a compiler and the sources that match it.
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
+/// An environment variable: `debian` takes Debian's compiler though there may be another way, so
+/// that this way too can be tried everywhere.
+const FORCED: &str = "SPRINGTIDE_PLUGIN_COMPILER";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.lock";
 
@@ -31,14 +35,28 @@ pub enum Compiler {
 }
 
 impl Compiler {
-    /// Finds the way and prints it, with why. It may install the target or the packages.
+    /// Finds the way and prints it, with why. It may install the target or the packages. That
+    /// rustup could not is remembered in `build_dir` for a day, so that the next call need not try.
     ///
     /// # Errors
     /// Where there is no way; the text says what to install.
-    pub fn find() -> Result<Self> {
+    pub fn find(build_dir: &Path) -> Result<Self> {
+        if std::env::var_os(FORCED).is_some_and(|way| way == "debian") {
+            eprintln!("plugins: {FORCED} asks for Debian's compiler");
+            return Self::debian();
+        }
         if has_target() {
             eprintln!("plugins: built by the toolchain in use, whose {TARGET} target is installed");
             return Ok(Self::Installed);
+        }
+        let refusal = Refusal::of(build_dir)?;
+        if refusal.is_known() {
+            eprintln!(
+                "plugins: rustup could not add {TARGET} to this toolchain earlier; to try again, \
+                 remove {}",
+                refusal.file.display()
+            );
+            return Self::debian();
         }
         match add_target() {
             Ok(()) => {
@@ -47,11 +65,17 @@ impl Compiler {
             }
             Err(error) => eprintln!("plugins: rustup could not add {TARGET}: {error:#}"),
         }
-        if has_debian() {
-            eprintln!("plugins: built by Debian's {}", PACKAGES[0]);
-            return Self::debian();
+        let compiler = Self::debian()?;
+        refusal.remember()?;
+        Ok(compiler)
+    }
+
+    fn debian() -> Result<Self> {
+        let mut fresh = "";
+        if !has_debian() {
+            crate::packages::install(&PACKAGES)?;
+            fresh = ", which was just installed";
         }
-        crate::packages::install(&PACKAGES)?;
         if !has_debian() {
             bail!(
                 "{} are installed, but {DEBIAN_RUSTC} is no rustc of 1.95 or later, or \
@@ -59,14 +83,11 @@ impl Compiler {
                 PACKAGES.join(" and ")
             );
         }
-        eprintln!(
-            "plugins: built by Debian's {}, which was just installed",
-            PACKAGES[0]
-        );
-        Self::debian()
+        eprintln!("plugins: built by Debian's {}{fresh}", PACKAGES[0]);
+        Self::with_linker()
     }
 
-    fn debian() -> Result<Self> {
+    fn with_linker() -> Result<Self> {
         let sysroot = output(Command::new(rustc()).args(["--print", "sysroot"]))?;
         let version = output(Command::new(rustc()).arg("-vV"))?;
         let host = version
@@ -158,6 +179,37 @@ fn is_recent(version: &str) -> bool {
     (major, minor) >= (1, 95)
 }
 
+/// That rustup could not add the target to a toolchain, as a file that says to which.
+struct Refusal {
+    file: PathBuf,
+    toolchain: String,
+}
+
+impl Refusal {
+    fn of(build_dir: &Path) -> Result<Self> {
+        Ok(Self {
+            file: build_dir.join("rustup-has-no-target"),
+            toolchain: output(Command::new(rustc()).args(["-vV", "--print", "sysroot"]))?,
+        })
+    }
+
+    /// Whether it was so within a day, for the same toolchain.
+    fn is_known(&self) -> bool {
+        let age = std::fs::metadata(&self.file)
+            .and_then(|file| file.modified())
+            .map(|at| at.elapsed().unwrap_or_default());
+        age.is_ok_and(|age| age < Duration::from_secs(24 * 3600))
+            && std::fs::read_to_string(&self.file).is_ok_and(|text| text == self.toolchain)
+    }
+
+    fn remember(&self) -> Result<()> {
+        let directory = self.file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::write(&self.file, &self.toolchain))
+            .with_context(|| format!("writing {}", self.file.display()))
+    }
+}
+
 fn add_target() -> Result<()> {
     run(Command::new("rustup")
         .args(["target", "add", TARGET])
@@ -187,6 +239,27 @@ mod tests {
         for (text, recent) in cases {
             assert_eq!(is_recent(text), recent, "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_for_its_toolchain() {
+        let directory = std::env::temp_dir().join(format!("xtask-{}", std::process::id()));
+        let refusal = |toolchain: &str| Refusal {
+            file: directory.join("wasm/refused"),
+            toolchain: toolchain.into(),
+        };
+        assert!(!refusal("one").is_known());
+        refusal("one").remember().unwrap();
+        assert!(refusal("one").is_known());
+        assert!(!refusal("two").is_known());
+        let old = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+        std::fs::File::options()
+            .write(true)
+            .open(refusal("one").file)
+            .and_then(|file| file.set_modified(old))
+            .unwrap();
+        assert!(!refusal("one").is_known());
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -30,28 +30,6 @@ pub fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that a program is there, by a package if it is not.
-///
-/// # Errors
-/// Where it is not there and can't be installed.
-pub fn need(program: &str, package: &str) -> Result<()> {
-    if has(program) {
-        return Ok(());
-    }
-    install(&[package])
-}
-
-/// Whether a program can be started.
-#[must_use]
-pub fn has(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok()
-}
-
 fn apt(subcommand: &str) -> Command {
     let mut command = Command::new("apt-get");
     command

@@ -6,7 +6,7 @@ use crate::compiler::{Compiler, TARGET};
 use crate::component;
 use crate::run::run;
 use crate::workspace::Workspace;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The shipped plugins: the file's name and the package it is built from.
-pub const SHIPPED: [(&str, &str); 1] = [("off-peak", "springtide-policy-off-peak")];
+pub const SHIPPED: [(&str, &str); 3] = [
+    ("local", "springtide-driver-local"),
+    ("off-peak", "springtide-policy-off-peak"),
+    ("queue-depth", "springtide-policy-queue-depth"),
+];
 
 /// The file with the digest of each, from which a host knows the plugins it shipped with.
 const DIGESTS: &str = "SHIPPED.json";
@@ -30,48 +34,83 @@ const PROFILE: [&str; 6] = [
     "profile.release.debug=false",
 ];
 
-/// Builds the shipped plugins and returns the directory they are in.
+/// Builds the shipped plugins and returns the directory they are in. What can be built is, though
+/// another plugin can't.
 ///
 /// # Errors
-/// Where no compiler for the target is found, the build fails, or a plugin imports what it may not.
+/// Where no compiler for the target is found, the build of a plugin fails, or it imports what it may
+/// not. Every such plugin is named.
 pub fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let compiler = Compiler::find()?;
     let build_dir = workspace.target.join("wasm");
-    run(&mut cargo_build(&compiler, workspace, &build_dir)?)?;
+    let compiler = Compiler::find(&build_dir)?;
     let directory = workspace.plugins();
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))?;
+
+    let packages = SHIPPED.map(|(_, package)| package);
+    let all = run(&mut cargo_build(
+        &compiler, workspace, &build_dir, &packages,
+    )?);
     let mut digests = BTreeMap::new();
+    let mut failed = Vec::new();
     for (name, package) in SHIPPED {
-        let module = build_dir
-            .join(TARGET)
-            .join("release")
-            .join(format!("{}.wasm", package.replace('-', "_")));
-        let module =
-            std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
-        let component = component::encode(&module).with_context(|| format!("the plugin {name}"))?;
-        let file = format!("{name}.wasm");
-        put(&directory.join(&file), &component)?;
-        let digest = hex(&Sha256::digest(&component));
-        eprintln!(
-            "plugins: {file}, {} KiB, sha256 {digest}",
-            component.len() / 1024
-        );
-        digests.insert(file, digest);
+        let one = || {
+            if all.is_err() {
+                run(&mut cargo_build(
+                    &compiler,
+                    workspace,
+                    &build_dir,
+                    &[package],
+                )?)?;
+            }
+            component(name, package, &build_dir, &directory)
+        };
+        match one() {
+            Ok(digest) => {
+                digests.insert(format!("{name}.wasm"), digest);
+            }
+            Err(error) => failed.push(format!("{name} (package {package}): {error:#}")),
+        }
     }
     let text = serde_json::to_string_pretty(&digests).context("writing the digests")? + "\n";
     put(&directory.join(DIGESTS), text.as_bytes())?;
+    if !failed.is_empty() {
+        bail!("these plugins can't be built:\n  {}", failed.join("\n  "));
+    }
     Ok(directory)
 }
 
-fn cargo_build(compiler: &Compiler, workspace: &Workspace, to: &Path) -> Result<Command> {
+/// Makes the component of a module that was built, puts it in place and answers its digest.
+fn component(name: &str, package: &str, build_dir: &Path, directory: &Path) -> Result<String> {
+    let module = build_dir
+        .join(TARGET)
+        .join("release")
+        .join(format!("{}.wasm", package.replace('-', "_")));
+    let module = std::fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
+    let component = component::encode(&module)?;
+    let file = format!("{name}.wasm");
+    put(&directory.join(&file), &component)?;
+    let digest = hex(&Sha256::digest(&component));
+    eprintln!(
+        "plugins: {file}, {} KiB, sha256 {digest}",
+        component.len() / 1024
+    );
+    Ok(digest)
+}
+
+fn cargo_build(
+    compiler: &Compiler,
+    workspace: &Workspace,
+    to: &Path,
+    packages: &[&str],
+) -> Result<Command> {
     let mut command = compiler.build()?;
     command.current_dir(&workspace.root);
     command.arg("--target-dir").arg(to);
     for setting in PROFILE {
         command.args(["--config", setting]);
     }
-    for (_, package) in SHIPPED {
+    for package in packages {
         command.args(["--package", package]);
     }
     let sources = compiler.sources()?;
