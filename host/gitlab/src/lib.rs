@@ -7,6 +7,9 @@ mod reason;
 mod retry;
 mod trace;
 
+pub mod queue;
+pub mod webhook;
+
 pub use payload::*;
 pub use reason::FailureReason;
 pub use retry::{MAX_ATTEMPTS, retriable, retry_wait};
