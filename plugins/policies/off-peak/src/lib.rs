@@ -3,16 +3,21 @@
 //! It is what GitLab Runner does with `[[runners.machine.autoscaling]]`, and what it did with
 //! `OffPeak*` before 14.0. Of the autoscaling sections the last that holds replaces all four
 //! values. `OffPeak*` counts only where there is no such section.
+//!
+//! A period holds at an instant if the whole second that contains it matches. Everything is read and
+//! looked at in each call, so that a period or a zone that can't work is never overlooked.
 
 use serde::Deserialize;
 use springtide_period::Period;
 use springtide_sdk::{
     CallContext, Decision, Description, Kind, Patch, PluginError, Policy, Targets, View, Zones,
-    unchanged,
+    decision, description, unchanged,
 };
 use std::borrow::Cow;
+use std::fmt;
 
 /// The policy.
+#[derive(Debug)]
 pub struct OffPeak;
 
 #[derive(Deserialize, Default)]
@@ -77,14 +82,7 @@ const SCHEMA: &str = r#"{
 
 impl Policy for OffPeak {
     fn describe() -> Description {
-        Description {
-            name: "off-peak".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            kind: Kind::Policy,
-            settings_schema: SCHEMA.into(),
-            requests: Vec::new(),
-            deadlines: Vec::new(),
-        }
+        description("off-peak", env!("CARGO_PKG_VERSION"), Kind::Policy, SCHEMA)
     }
 
     fn evaluate(
@@ -94,61 +92,36 @@ impl Policy for OffPeak {
         _proposal: &Targets,
         _state: &[u8],
     ) -> Result<Decision, PluginError> {
-        let settings = read(&context.settings)?;
-        let mut clocks = Clocks {
-            zones,
-            now: view.now,
-            known: Vec::new(),
-        };
-        if settings.autoscaling.is_empty() {
-            return off_peak(&settings, &mut clocks);
-        }
-        let mut last = None;
-        for (number, section) in settings.autoscaling.iter().enumerate() {
-            let name = format_args!("autoscaling section {}", number + 1);
-            if let Some(period) = holds(&section.periods, &section.timezone, &mut clocks, name)? {
-                last = Some((number, period, section));
-            }
-        }
-        Ok(match last {
-            Some((number, period, section)) => decision(
-                Patch {
-                    idle_count: Some(section.idle_count),
-                    idle_count_min: Some(section.idle_count_min),
-                    idle_scale_factor: Some(section.idle_scale_factor),
-                    idle_time: Some(section.idle_time),
-                    ..unchanged()
-                },
-                format!(
-                    "autoscaling section {} holds by its period \"{period}\": idle count {}, idle time {} s",
-                    number + 1,
-                    section.idle_count,
-                    section.idle_time
-                ),
-            ),
-            None => decision(
-                unchanged(),
-                format!(
-                    "none of {} autoscaling sections holds now",
-                    settings.autoscaling.len()
-                ),
-            ),
-        })
+        decide(zones, &context.settings, view.now).map_err(PluginError::InvalidConfig)
     }
 }
 
-fn read(text: &str) -> Result<Settings<'_>, PluginError> {
+fn decide(zones: &dyn Zones, settings: &str, now: u32) -> Result<Decision, String> {
+    let settings = read(settings)?;
+    let mut clocks = Clocks {
+        zones,
+        now,
+        known: Vec::new(),
+    };
+    if settings.autoscaling.is_empty() {
+        off_peak(&settings, &mut clocks)
+    } else {
+        sections(&settings.autoscaling, &mut clocks)
+    }
+}
+
+fn read(text: &str) -> Result<Settings<'_>, String> {
     // A list would be read as the fields in their order.
     if !text.trim_start().starts_with('{') {
-        return Err(invalid("the settings are no JSON object".into()));
+        return Err("the settings are no JSON object".into());
     }
-    serde_json::from_str(text).map_err(|error| invalid(format!("the settings do not fit: {error}")))
+    serde_json::from_str(text).map_err(|error| format!("the settings do not fit: {error}"))
 }
 
-fn off_peak(settings: &Settings, clocks: &mut Clocks) -> Result<Decision, PluginError> {
+fn off_peak(settings: &Settings, clocks: &mut Clocks) -> Result<Decision, String> {
     let name = format_args!("OffPeakPeriods");
-    let period = holds(&settings.periods, &settings.timezone, clocks, name)?;
-    Ok(match period {
+    let found = look(&settings.periods, &settings.timezone, clocks, &name)?;
+    Ok(match found.holds {
         Some(period) => decision(
             Patch {
                 idle_count: Some(settings.idle_count),
@@ -160,28 +133,96 @@ fn off_peak(settings: &Settings, clocks: &mut Clocks) -> Result<Decision, Plugin
                 settings.idle_count, settings.idle_time
             ),
         ),
-        None => decision(unchanged(), "not off-peak now".into()),
+        None => decision(unchanged(), format!("not off-peak now{}", Over(found.over))),
     })
 }
 
-/// The first period that holds now. All of them are read, so that a bad one is never overlooked.
-fn holds<'a>(
+fn sections(sections: &[Section], clocks: &mut Clocks) -> Result<Decision, String> {
+    let mut last = None;
+    let mut over = None;
+    for (number, section) in (1..).zip(sections) {
+        let name = format_args!("autoscaling section {number}");
+        if section.idle_scale_factor < 0.0 {
+            return Err(format!(
+                "{name}: IdleScaleFactor is {}: write 0 or more",
+                section.idle_scale_factor
+            ));
+        }
+        let found = look(&section.periods, &section.timezone, clocks, &name)?;
+        if let Some(period) = found.holds {
+            last = Some((number, period, section));
+        }
+        over = over.or(found.over);
+    }
+    Ok(match last {
+        Some((number, period, section)) => decision(
+            Patch {
+                idle_count: Some(section.idle_count),
+                idle_count_min: Some(section.idle_count_min),
+                idle_scale_factor: Some(section.idle_scale_factor),
+                idle_time: Some(section.idle_time),
+                ..unchanged()
+            },
+            format!(
+                "autoscaling section {number} holds by its period \"{period}\": idle count {}, idle time {} s",
+                section.idle_count, section.idle_time
+            ),
+        ),
+        None => decision(
+            unchanged(),
+            format!(
+                "none of {} autoscaling sections holds now{}",
+                sections.len(),
+                Over(over)
+            ),
+        ),
+    })
+}
+
+/// What was found of a list of periods.
+#[derive(Default)]
+struct Found<'a> {
+    /// The first that holds now.
+    holds: Option<&'a str>,
+    /// The first that never will again.
+    over: Option<&'a str>,
+}
+
+/// Says of a period that it is over.
+struct Over<'a>(Option<&'a str>);
+
+impl fmt::Display for Over<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(period) => write!(f, "; the period \"{period}\" never will again"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks at all periods of a list, so that a bad one is never overlooked.
+fn look<'a>(
     periods: &'a [Cow<'a, str>],
     zone: &str,
     clocks: &mut Clocks,
-    name: std::fmt::Arguments,
-) -> Result<Option<&'a str>, PluginError> {
-    let mut first = None;
+    name: &fmt::Arguments,
+) -> Result<Found<'a>, String> {
+    let mut found = Found::default();
+    if periods.is_empty() && zone.is_empty() {
+        return Ok(found);
+    }
+    let civil = clocks
+        .at(zone)
+        .map_err(|error| format!("{name}: {error}"))?;
     for text in periods {
-        let period = Period::parse(text).map_err(|error| invalid(format!("{name}: {error}")))?;
-        let civil = clocks
-            .at(zone)
-            .map_err(|error| invalid(format!("{name}: {error}")))?;
-        if first.is_none() && period.contains(&civil) {
-            first = Some(text.as_ref());
+        let period = Period::parse(text).map_err(|error| format!("{name}: {error}"))?;
+        if period.contains(&civil) {
+            found.holds = found.holds.or(Some(text));
+        } else if found.over.is_none() && period.never_again(&civil) {
+            found.over = Some(text);
         }
     }
-    Ok(first)
+    Ok(found)
 }
 
 /// The clocks of each zone, asked of the host once a call.
@@ -209,23 +250,6 @@ impl Clocks<'_> {
         self.known.push((zone.to_owned(), civil));
         Ok(civil)
     }
-}
-
-fn decision(patch: Patch, mut reason: String) -> Decision {
-    let mut end = reason.len().min(1_000);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason.truncate(end);
-    Decision {
-        patch,
-        reason,
-        state: Vec::new(),
-    }
-}
-
-fn invalid(text: String) -> PluginError {
-    PluginError::InvalidConfig(text)
 }
 
 springtide_sdk::export_policy!(OffPeak);

@@ -1,75 +1,54 @@
 //! The policy as a native call, with clocks of the test's own.
 
 use super::*;
-use springtide_sdk::{Civil, Counts, Limits};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use springtide_sdk::Civil;
+use springtide_sdk::testing::{context, targets, view};
 
-/// Berlin on Monday, 2 March 2026, 10:00:00, and UTC an hour earlier.
-struct Clocks;
+/// The clocks of all zones, as a host has them; `Local` is UTC here.
+struct Iana;
 
-impl Zones for Clocks {
+impl Zones for Iana {
     fn civil_time(&self, zone: &str, at: u32) -> Result<Civil, String> {
-        let hour = match zone {
-            "Europe/Berlin" => 10,
-            "UTC" => 9,
-            _ => return Err(format!("there is no zone \"{zone}\"")),
+        let name = if matches!(zone, "" | "Local") {
+            "UTC"
+        } else {
+            zone
         };
-        assert_eq!(at, 1_772_442_000);
+        let zone = TimeZone::get(name).map_err(|_| format!("there is no zone \"{zone}\""))?;
+        let instant = Timestamp::from_second(at.into()).unwrap();
+        let clocks = zone.to_datetime(instant);
+        let part = |part: i8| u32::try_from(part).unwrap();
         Ok(Civil {
-            year: 2026,
-            month: 3,
-            day: 2,
-            hour,
-            minute: 0,
-            second: 0,
-            weekday: 1,
-            offset: 3600,
+            year: u32::try_from(clocks.year()).unwrap(),
+            month: part(clocks.month()),
+            day: part(clocks.day()),
+            hour: part(clocks.hour()),
+            minute: part(clocks.minute()),
+            second: part(clocks.second()),
+            weekday: part(clocks.weekday().to_sunday_zero_offset()),
+            offset: zone.to_offset(instant).seconds(),
             next_change: None,
             data_version: "test".into(),
         })
     }
 }
 
-fn evaluate(settings: &str) -> Result<Decision, PluginError> {
-    let counts = Counts {
-        intended: 0,
-        creating: 0,
-        booting: 0,
-        idle: 1,
-        reserved: 0,
-        busy: 2,
-        draining: 0,
-        retiring: 0,
-        missing: 0,
-        held: 0,
-    };
-    let limits = Limits {
-        limit: 0,
-        max_growth_rate: 0,
-        max_builds: 0,
-        max_jobs: 0,
-    };
-    let view = View {
-        now: 1_772_442_000,
-        machines: counts,
-        limits,
-        jobs_held: 0,
-        queue: None,
-        boot_times: Vec::new(),
-    };
+/// Monday, 2 March 2026, 09:00:00 UTC; 10:00 in Berlin.
+const MONDAY: u32 = 1_772_442_000;
+
+fn evaluate_at(settings: &str, now: u32) -> Result<Decision, PluginError> {
     let proposal = Targets {
         idle_count: 2,
-        idle_count_min: 0,
-        idle_scale_factor: 0.0,
         idle_time: 1800,
-        wanted: 0,
-        ceiling: None,
-        wake_at: None,
+        ..targets()
     };
-    let context = CallContext {
-        runner: "elastic".into(),
-        settings: settings.into(),
-    };
-    OffPeak::evaluate(&Clocks, &context, &view, &proposal, &[])
+    OffPeak::evaluate(&Iana, &context(settings), &view(now), &proposal, &[])
+}
+
+fn evaluate(settings: &str) -> Result<Decision, PluginError> {
+    evaluate_at(settings, MONDAY)
 }
 
 /// Idle count, least, factor and time of the patch; the rest must be left alone.
@@ -129,6 +108,20 @@ fn what_cannot_work_is_invalid_config_and_says_where() {
             "Mars",
         ),
         (r#"{"autoscaling":[{"Period":[]}]}"#, "Period"),
+        (
+            r#"{"autoscaling":[{"Timezone":"Mars"}]}"#,
+            "section 1: there is no zone",
+        ),
+        (r#"{"OffPeakTimezone":"Mars"}"#, "Mars"),
+        (
+            r#"{"autoscaling":[{"IdleScaleFactor":-0.5}]}"#,
+            "write 0 or more",
+        ),
+        (r#"{"autoscaling":[{"IdleCount":-1}]}"#, "-1"),
+        (
+            r#"{"autoscaling":[{"IdleCount":1},{"IdleTime":4294967296}]}"#,
+            "4294967296",
+        ),
         ("[]", "settings"),
         ("", "settings"),
     ];
@@ -140,6 +133,140 @@ fn what_cannot_work_is_invalid_config_and_says_where() {
             other => panic!("{settings}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn the_example_of_the_issue_gives_its_patch_and_nothing_more() {
+    let settings = r#"{"autoscaling":[{"Periods":["* * 9-17 * * mon-fri *"],"Timezone":"Europe/Berlin","IdleCount":5,"IdleTime":600}]}"#;
+    let decision = evaluate(settings).unwrap();
+    let expected = Patch {
+        idle_count: Some(5),
+        idle_count_min: Some(0),
+        idle_scale_factor: Some(0.0),
+        idle_time: Some(600),
+        ..unchanged()
+    };
+    assert_eq!(decision.patch, expected);
+    assert_eq!(
+        decision.reason,
+        "autoscaling section 1 holds by its period \"* * 9-17 * * mon-fri *\": idle count 5, idle time 600 s"
+    );
+    assert!(decision.state.is_empty());
+}
+
+#[test]
+fn a_section_holds_from_the_first_to_the_last_second_of_its_period() {
+    let settings = r#"{"autoscaling":[{"Periods":["* * 9-17 * * mon-fri *"],"Timezone":"UTC","IdleCount":5}]}"#;
+    let nine = MONDAY;
+    let six = MONDAY + 9 * 3600;
+    for (now, holds) in [
+        (nine - 1, false),
+        (nine, true),
+        (six - 1, true),
+        (six, false),
+    ] {
+        let patch = evaluate_at(settings, now).unwrap().patch;
+        assert_eq!(patch.idle_count.is_some(), holds, "{now}");
+    }
+}
+
+#[test]
+fn zones_are_the_hosts_where_none_is_named() {
+    // 09 in UTC, which is the host's here, 10 in Berlin, 04 in New York.
+    let cases = [
+        ("", 9),
+        ("Local", 9),
+        ("UTC", 9),
+        ("Europe/Berlin", 10),
+        ("America/New_York", 4),
+    ];
+    for (zone, hour) in cases {
+        for asked in 0..24 {
+            let settings = format!(
+                r#"{{"autoscaling":[{{"Periods":["* * {asked} * * * *"],"Timezone":"{zone}","IdleCount":1}}]}}"#
+            );
+            let held = evaluate(&settings).unwrap().patch.idle_count.is_some();
+            assert_eq!(held, asked == hour, "{zone} {asked}");
+        }
+    }
+}
+
+#[test]
+fn each_zone_is_asked_for_once() {
+    struct Once(std::cell::RefCell<Vec<String>>);
+    impl Zones for Once {
+        fn civil_time(&self, zone: &str, at: u32) -> Result<Civil, String> {
+            self.0.borrow_mut().push(zone.into());
+            Iana.civil_time(zone, at)
+        }
+    }
+    let section = |zone: &str| {
+        format!(r#"{{"Periods":["* * 9 * * * *","* * 11 * * * *"],"Timezone":"{zone}"}}"#)
+    };
+    let settings = format!(
+        r#"{{"autoscaling":[{},{},{}]}}"#,
+        section("UTC"),
+        section("Europe/Berlin"),
+        section("UTC")
+    );
+    let zones = Once(Vec::new().into());
+    let answer = OffPeak::evaluate(&zones, &context(&settings), &view(MONDAY), &targets(), &[]);
+    assert!(answer.is_ok());
+    assert_eq!(*zones.0.borrow(), ["UTC", "Europe/Berlin"]);
+}
+
+#[test]
+fn a_period_that_is_over_is_named() {
+    let cases = [
+        (
+            r#"{"OffPeakPeriods":["* * * * * * 2020"]}"#,
+            "not off-peak now; the period \"* * * * * * 2020\" never will again",
+        ),
+        (
+            r#"{"OffPeakPeriods":["* * * * * sun *"]}"#,
+            "not off-peak now",
+        ),
+        (
+            r#"{"autoscaling":[{"Periods":["* * 3 * * * *"]},{"Periods":["* * * 30 feb * *"]}]}"#,
+            "none of 2 autoscaling sections holds now; the period \"* * * 30 feb * *\" never will again",
+        ),
+    ];
+    for (settings, reason) in cases {
+        let decision = evaluate(settings).unwrap();
+        assert_eq!(decision.reason, reason);
+        assert_eq!(decision.patch, unchanged());
+        assert!(decision.state.is_empty());
+    }
+}
+
+/// Cases made by running GitLab Runner's own code, which looks at the next whole second.
+#[test]
+fn the_cases_of_the_real_code_hold_one_second_later() {
+    #[derive(Deserialize)]
+    struct Case {
+        expr: String,
+        timezone: String,
+        at: Timestamp,
+        in_period: Option<bool>,
+    }
+    let lines = include_str!("../../../../host/period/tests/data/cron-periods.jsonl").lines();
+    let (mut asked, mut refused) = (0, 0);
+    for line in lines {
+        let case: Case = serde_json::from_str(line).unwrap();
+        let now = u32::try_from(case.at.as_nanosecond().div_euclid(1_000_000_000) + 1).unwrap();
+        let section =
+            serde_json::json!({"Periods": [case.expr], "Timezone": case.timezone, "IdleCount": 3});
+        let settings = serde_json::json!({"autoscaling": [section]}).to_string();
+        match (evaluate_at(&settings, now), case.in_period) {
+            (Ok(decision), Some(expected)) => {
+                asked += 1;
+                assert_eq!(decision.patch.idle_count, expected.then_some(3), "{line}");
+            }
+            (Err(PluginError::InvalidConfig(_)), None) => refused += 1,
+            (other, _) => panic!("{line}: {other:?}"),
+        }
+    }
+    assert_eq!((asked, refused), (528, 12), "every case is looked at");
 }
 
 #[test]
