@@ -77,3 +77,8 @@ pub fn log(level: Level, message: &str) {
         eprintln!("{level:?}: {message}");
     }
 }
+
+/// The examples of the guide are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-plugin.md")]
+mod guide {}
