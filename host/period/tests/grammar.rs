@@ -467,3 +467,22 @@ fn both_doubled_hours_match_where_the_clocks_go_back() {
         assert_eq!(period.contains(&clocks), expected, "{utc} UTC");
     }
 }
+
+#[test]
+fn an_hour_that_the_clocks_skip_has_no_second_in_it() {
+    let zone = jiff::tz::TimeZone::get("Europe/Berlin").expect("the zone is in the IANA data");
+    let hours = |hour: u32| Period::parse(&format!("* * {hour} 29 3 * 2026")).expect("a period");
+    // From 2026-03-29, 01:58:20 on, across the leap from 02:00 to 03:00.
+    for second in 1_774_745_900_i64..1_774_746_100 {
+        let at = jiff::Timestamp::from_second(second).expect("an instant");
+        let clocks = common::clocks(zone.to_datetime(at));
+        let expected = if second < 1_774_746_000 { 1 } else { 3 };
+        for hour in 1..=3 {
+            assert_eq!(
+                hours(hour).contains(&clocks),
+                hour == expected,
+                "{hour} at {at}"
+            );
+        }
+    }
+}
