@@ -1,1 +1,74 @@
 //! Reads config.toml: GitLab Runner's own keys and Springtide's tables, with every problem at its line.
+//!
+//! All problems of a file are found at once, each with what to write instead. A runner with an error
+//! is left out of what is read, so that the others can be run; any other error leaves nothing. What a
+//! file says of plugins is checked by `check_plugins`, for which plugins there are is known
+//! only once the file is read.
+
+mod build;
+mod derived;
+mod duration;
+mod machine;
+mod problem;
+mod report;
+mod schema;
+mod source;
+mod types;
+mod walk;
+
+pub use derived::{OFF_PEAK, PolicyLink, QUEUE_DEPTH};
+pub use machine::{
+    Autoscaling, Cache, CacheStore, Docker, Machine, MachineOption, OffPeak, PullPolicy, S3,
+    S3Authentication, Service,
+};
+pub use problem::{Position, Problem, Severity};
+pub use source::Source;
+pub use types::{
+    Config, Credential, CredentialKind, Executor, Grants, Hidden, HttpGrant, LogFormat, LogLevel,
+    PluginEntry, PolicyEntry, PoolTable, Queue, Runner, Springtide, ToolGrant, Webhook,
+};
+
+use build::World;
+use report::Report;
+use std::path::Path;
+use toml::de::DeTable;
+
+/// Reads a file. `None` where it can't be used at all; the problems are in the order of the file.
+#[must_use]
+pub fn load(path: &Path) -> (Option<Config>, Vec<Problem>) {
+    match Source::read(path) {
+        Ok(source) => parse(&source),
+        Err(problem) => (None, vec![problem]),
+    }
+}
+
+/// Reads a text. Variables that `url` and `token` name are those of this process.
+#[must_use]
+pub fn parse(source: &Source) -> (Option<Config>, Vec<Problem>) {
+    parse_at(source, jiff::Timestamp::now(), &|name| {
+        std::env::var(name).ok()
+    })
+}
+
+/// Reads a text at an instant, with variables from elsewhere.
+#[must_use]
+pub fn parse_at(
+    source: &Source,
+    now: jiff::Timestamp,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> (Option<Config>, Vec<Problem>) {
+    let mut report = Report::new(source);
+    let config = match DeTable::parse(source.text()) {
+        Ok(table) => {
+            let whole = 0..0;
+            let world = World { now, variable };
+            build::config(table.get_ref(), whole, &world, &mut report)
+        }
+        Err(error) => {
+            let at = error.span().unwrap_or(0..0);
+            report.error(&at, format!("this is not TOML: {}", error.message()), "");
+            None
+        }
+    };
+    (config, report.finish())
+}

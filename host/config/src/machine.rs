@@ -1,0 +1,235 @@
+//! `[runners.machine]`, `[runners.docker]` and `[runners.cache]` as they were read.
+
+use crate::{Hidden, Position};
+use secrecy::SecretString;
+use std::time::Duration;
+
+/// `[runners.machine]`.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Idle machines to keep; with a scale factor, the most. 0: machines are made for jobs alone.
+    pub idle_count: u32,
+    /// Least idle machines with a scale factor.
+    pub idle_count_min: u32,
+    /// Idle machines as a factor of busy ones; 0.0: `idle_count` is a plain number.
+    pub idle_scale_factor: f64,
+    /// How long an idle machine beyond the idle count is kept, seconds.
+    pub idle_time: u32,
+    /// Most machines being made at once; 0 is no limit.
+    pub max_growth_rate: u32,
+    /// Jobs a machine runs; 0 is no limit.
+    pub max_builds: u32,
+    /// The names of machines, with one `%s`.
+    pub machine_name: String,
+    /// The driver plugin's id.
+    pub machine_driver: String,
+    /// Where it is named.
+    pub machine_driver_at: Position,
+    /// Options of the driver and, as `engine-*`, of the host.
+    pub machine_options: Vec<MachineOption>,
+    /// The same, with `%s` for the machine's name.
+    pub machine_options_with_name: Vec<MachineOption>,
+    /// `[[runners.machine.autoscaling]]`, in the order of the file.
+    pub autoscaling: Vec<Autoscaling>,
+    /// `OffPeak*`, where `OffPeakPeriods` names any and there is no autoscaling section.
+    pub off_peak: Option<OffPeak>,
+}
+
+/// One `flag=value` of `MachineOptions`; a bare `flag` means true.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MachineOption {
+    /// Before the first `=`, without leading dashes.
+    pub flag: String,
+    /// After it.
+    pub value: Option<String>,
+    /// Where it is.
+    pub at: Position,
+}
+
+impl MachineOption {
+    /// Reads `flag=value` or `flag`; dashes in front are dropped.
+    #[must_use]
+    pub fn read(text: &str, at: Position) -> MachineOption {
+        let text = text.trim_start_matches('-');
+        let (flag, value) = match text.split_once('=') {
+            Some((flag, value)) => (flag, Some(value.to_owned())),
+            None => (text, None),
+        };
+        MachineOption {
+            flag: flag.to_owned(),
+            value,
+            at,
+        }
+    }
+
+    /// Whether it is the host's (`engine-*`), not the driver's.
+    #[must_use]
+    pub fn is_engine(&self) -> bool {
+        self.flag.starts_with("engine-")
+    }
+}
+
+impl std::fmt::Debug for MachineOption {
+    // The value may be a key to somebody's cloud.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}=...", self.flag)
+    }
+}
+
+/// One `[[runners.machine.autoscaling]]`: the last whose periods hold replaces all four values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Autoscaling {
+    /// When it holds, as `springtide_period::Period` reads it.
+    pub periods: Vec<String>,
+    /// An IANA name; empty or `Local` is the host's.
+    pub timezone: String,
+    /// Idle machines; with a scale factor, the most.
+    pub idle_count: u32,
+    /// Least idle machines with a scale factor.
+    pub idle_count_min: u32,
+    /// Idle machines as a factor of busy ones.
+    pub idle_scale_factor: f64,
+    /// How long an idle machine beyond the idle count is kept, seconds.
+    pub idle_time: u32,
+}
+
+/// `OffPeak*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffPeak {
+    /// When it holds.
+    pub periods: Vec<String>,
+    /// An IANA name; empty or `Local` is the host's.
+    pub timezone: String,
+    /// Idle machines in these periods.
+    pub idle_count: u32,
+    /// How long an idle machine beyond them is kept, seconds.
+    pub idle_time: u32,
+}
+
+/// `[runners.docker]`, what the Docker executor obeys.
+#[derive(Clone, Debug, Default)]
+pub struct Docker {
+    /// The image of jobs that name none.
+    pub image: Option<String>,
+    /// Whether containers have the machine to themselves.
+    pub privileged: bool,
+    /// The same for services; `None`: as `privileged`.
+    pub services_privileged: Option<bool>,
+    /// Whether no volumes of ours are used for caches.
+    pub disable_cache: bool,
+    /// `name`, `/path` or `/host:/path[:mode]`.
+    pub volumes: Vec<String>,
+    /// When images are pulled, first rule first.
+    pub pull_policy: Vec<PullPolicy>,
+    /// The policies a job may ask for; empty: those of `pull_policy`.
+    pub allowed_pull_policies: Vec<PullPolicy>,
+    /// Images a job may name; empty: any.
+    pub allowed_images: Vec<String>,
+    /// The same for services.
+    pub allowed_services: Vec<String>,
+    /// Longest wait for a service, `None`: none. Missing: 30 s.
+    pub wait_for_services_timeout: Option<Duration>,
+    /// Most services of a job; `None`: no limit.
+    pub services_limit: Option<u32>,
+    /// Bytes of shared memory; 0: Docker's own.
+    pub shm_size: u64,
+    /// The image that gets sources and carries caches.
+    pub helper_image: Option<String>,
+    /// Services of every job.
+    pub services: Vec<Service>,
+    /// Every key of the table by its name in the reference, as JSON, these included.
+    pub all: Hidden<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Every time.
+    Always,
+    /// Where it isn't there.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+/// One `[[runners.docker.services]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The image.
+    pub name: String,
+    /// Names it is reached by, separated by blanks or commas.
+    pub alias: Option<String>,
+    /// Instead of the image's command.
+    pub command: Vec<String>,
+    /// Instead of the image's entrypoint.
+    pub entrypoint: Vec<String>,
+    /// `KEY=value`.
+    pub environment: Hidden<Vec<String>>,
+}
+
+/// `[runners.cache]`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Before the name of every archive.
+    pub path: String,
+    /// Whether runners share archives.
+    pub shared: bool,
+    /// Most bytes of an archive; 0 is no limit.
+    pub max_uploaded_archive_size: u64,
+    /// Where archives are.
+    pub store: CacheStore,
+}
+
+/// Where archives of caches are.
+#[derive(Clone, Debug)]
+pub enum CacheStore {
+    /// `Type = "s3"`.
+    S3(Box<S3>),
+    /// `Type = "gcs"`: read and checked.
+    Gcs,
+    /// `Type = "azure"`: read and checked.
+    Azure,
+}
+
+/// `[runners.cache.s3]`.
+#[derive(Clone, Debug, Default)]
+pub struct S3 {
+    /// `host[:port]`. Missing: `s3.amazonaws.com`.
+    pub server_address: String,
+    /// Name of the key.
+    pub access_key: Option<SecretString>,
+    /// The key.
+    pub secret_key: Option<SecretString>,
+    /// The session it belongs to.
+    pub session_token: Option<SecretString>,
+    /// The bucket.
+    pub bucket_name: String,
+    /// Its region.
+    pub bucket_location: Option<String>,
+    /// Plain HTTP.
+    pub insecure: bool,
+    /// Where keys come from.
+    pub authentication: S3Authentication,
+    /// The bucket in the path instead of the host's name; `None`: yes, but at AWS and Google.
+    pub path_style: Option<bool>,
+    /// Addresses of both IP versions at AWS.
+    pub dual_stack: bool,
+    /// AWS's transfer acceleration.
+    pub accelerate: bool,
+    /// How archives are encrypted there.
+    pub server_side_encryption: Option<String>,
+    /// With which key.
+    pub server_side_encryption_key_id: Option<String>,
+    /// A role that is taken on for transfers.
+    pub role_arn: Option<String>,
+}
+
+/// Where the keys of S3 come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum S3Authentication {
+    /// The machine's own role.
+    #[default]
+    Iam,
+    /// `AccessKey` and `SecretKey`.
+    AccessKey,
+}
