@@ -10,6 +10,7 @@ mod workspace;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use run::{cargo, step};
+use std::process::Command;
 use workspace::Workspace;
 
 /// Every task a person runs on this project.
@@ -22,8 +23,24 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Show it all on this machine: a sandbox GitLab, the daemon, thirty jobs, no machine left.
+    ///
+    /// Builds the host and the shipped plugins first. Ends with 0 only if every job succeeded, its
+    /// trace arrived whole, and no machine is left.
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// --json, --keep
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Formatting, lints and all tests, as CI runs them.
-    Test,
+    Test {
+        /// The simulation with 10,000 seeds besides, which takes many minutes.
+        #[arg(long)]
+        slow: bool,
+    },
+    /// Measures speed: the benches of the pool and the plugin host, built for release.
+    Bench,
     /// The shipped plugins as components, into plugins/ of the target directory, with their
     /// digests in SHIPPED.json there.
     Plugins,
@@ -40,16 +57,41 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let workspace = Workspace::find()?;
     match arguments.task {
-        Task::Test => test(),
+        Task::Demo { arguments } => demo(&workspace, &arguments),
+        Task::Test { slow } => test(&workspace, slow),
+        Task::Bench => bench(&workspace),
         Task::Plugins => plugins::build(&workspace).map(drop),
         Task::Sim { arguments } => sim(&arguments),
     }
 }
 
-fn test() -> Result<()> {
+fn demo(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    packages::need("git", "git")?;
+    step("Plugins", || plugins::build(workspace).map(drop))?;
+    step("Build", build)?;
+    let programs = workspace.target.join("debug");
+    run::run(
+        Command::new(programs.join("springtide"))
+            .arg("demo")
+            .arg("--plugin-dir")
+            .arg(workspace.plugins())
+            .arg("--helper")
+            .arg(programs.join("springtide-helper"))
+            .args(arguments),
+    )
+}
+
+/// All programs, with the features the tests are built with, so that nothing is built twice.
+fn build() -> Result<()> {
+    run::run(cargo().args(["build", "--quiet", "--workspace", "--bins"]))
+}
+
+fn test(workspace: &Workspace, slow: bool) -> Result<()> {
+    packages::need("git", "git")?;
     step("Formatting", || {
         run::run(cargo().args(["fmt", "--all", "--check"]))
     })?;
+    step("Plugins", || plugins::build(workspace).map(drop))?;
     step("Lints", || {
         run::run(cargo().args([
             "clippy",
@@ -60,7 +102,31 @@ fn test() -> Result<()> {
             "warnings",
         ]))
     })?;
-    step("Tests", || run::run(cargo().args(["test", "--workspace"])))
+    step("Build", build)?;
+    step("Tests", || {
+        run::run(
+            cargo()
+                .args(["test", "--workspace"])
+                .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
+        )
+    })?;
+    if slow {
+        step("Simulation, 10,000 seeds", || {
+            sim(&["--seeds".to_owned(), "10000".to_owned()])
+        })?;
+    }
+    Ok(())
+}
+
+fn bench(workspace: &Workspace) -> Result<()> {
+    step("Plugins", || plugins::build(workspace).map(drop))?;
+    step("Benches", || {
+        run::run(
+            cargo()
+                .args(["bench", "-p", "springtide-pool", "-p", "springtide-plugins"])
+                .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
+        )
+    })
 }
 
 fn sim(arguments: &[String]) -> Result<()> {

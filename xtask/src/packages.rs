@@ -30,6 +30,20 @@ pub fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that a program is there, by a package if it is not.
+///
+/// # Errors
+/// Where it is not there and can't be installed.
+pub fn need(program: &str, package: &str) -> Result<()> {
+    let there = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
+    if there { Ok(()) } else { install(&[package]) }
+}
+
 fn apt(subcommand: &str) -> Command {
     let mut command = Command::new("apt-get");
     command
