@@ -121,6 +121,12 @@ impl<S: Store> Controller<S> {
             Happening::Listed(answer) => self.listed(answer, now),
             Happening::Destroyed(id, answer) => self.destroyed(id, answer, now),
             Happening::Probed(id, ready) => self.probed(id, ready, now),
+            Happening::Reach(id, reach) => {
+                if let Some(record) = self.machines.get_mut(&id) {
+                    record.reach = Some(reach);
+                    self.put(id);
+                }
+            }
             Happening::Renewed(answer) => self.renewed(&answer, now),
             Happening::Requested(id, end) => self.requested(id, end, now),
             Happening::Started(job) => self.started(job),
@@ -155,6 +161,7 @@ impl<S: Store> Controller<S> {
                 self.leaving = Some(cause);
             }
             Happening::Pause(paused) => self.paused = paused,
+            Happening::EndHeld => self.end_held(),
         }
         self.commit()
     }

@@ -21,6 +21,8 @@ pub struct Seen {
     pub state: SeenState,
     /// How to reach it, opaque here.
     pub reach: Option<String>,
+    /// The scope whose list shows it; `None` is the one new machines are made in.
+    pub scope: Option<String>,
 }
 
 /// What a provider says of a machine.
@@ -89,6 +91,8 @@ pub enum Happening {
     Destroyed(MachineId, Result<(), DriverFailure>),
     /// A machine was looked at: whether it can take a job.
     Probed(MachineId, bool),
+    /// How a machine is reached was learned after it was made.
+    Reach(MachineId, String),
     /// Leases were renewed.
     Renewed(Result<(), DriverFailure>),
     /// A job request ended.
@@ -128,6 +132,8 @@ pub enum Happening {
     Leave(RetireCause),
     /// Requests and creations pause, or go on.
     Pause(bool),
+    /// No more time: jobs that wait for a machine are ended.
+    EndHeld,
 }
 
 /// Something to carry out. It is already in the state.

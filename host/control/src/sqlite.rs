@@ -59,6 +59,21 @@ impl SqliteStore {
         })
     }
 
+    /// The pools that have machines or jobs in the file, in order of their keys.
+    ///
+    /// # Errors
+    /// Where the file can't be read.
+    pub fn pools(&self) -> Result<Vec<String>, StoreError> {
+        let read = || -> Result<Vec<String>, rusqlite::Error> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT pool FROM machine UNION SELECT pool FROM job ORDER BY 1")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        };
+        read().map_err(|error| self.error("reading", error))
+    }
+
     fn error(&self, attempt: &'static str, why: impl std::fmt::Display) -> StoreError {
         StoreError {
             attempt,

@@ -466,5 +466,6 @@ fn seen(id: &str, at: &Cloud) -> Seen {
             SeenState::Running
         },
         reach: None,
+        scope: None,
     }
 }

@@ -165,6 +165,18 @@ impl<S: Store> Controller<S> {
         }
     }
 
+    pub(super) fn end_held(&mut self) {
+        let held: Vec<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| job.phase == JobPhase::Held)
+            .map(|job| job.id)
+            .collect();
+        for job in held {
+            self.end_job(job, Ending::SystemFailure);
+        }
+    }
+
     /// Writes down how a job ended, once, and has GitLab told.
     pub(super) fn end_job(&mut self, id: JobId, ending: Ending) {
         if let Some(job) = self.jobs.get_mut(&id)

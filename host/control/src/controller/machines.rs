@@ -208,7 +208,10 @@ impl<S: Store> Controller<S> {
             name: seen.name.clone(),
             token: seen.token.clone(),
             provider_id: Some(seen.id.clone()),
-            scope: self.options.scope.clone(),
+            scope: seen
+                .scope
+                .clone()
+                .unwrap_or_else(|| self.options.scope.clone()),
             reach: None,
             lease_until: Time(0),
             removal_accepted: false,
