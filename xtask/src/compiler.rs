@@ -215,7 +215,8 @@ fn add_target() -> Result<()> {
         .args(["target", "add", TARGET])
         .stderr(Stdio::null())
         // Without a connection it would try for minutes.
-        .env("RUSTUP_MAX_RETRIES", "0"))?;
+        .env("RUSTUP_MAX_RETRIES", "0")
+        .env("RUSTUP_DOWNLOAD_TIMEOUT", "20"))?;
     if !has_target() {
         bail!("it said that it had, but the target is not there");
     }
