@@ -28,8 +28,10 @@ pub struct Hello {
 pub enum FaultKind {
     /// The call itself is wrong: an argument, or a work that can't be.
     BadCall,
-    /// There is no work of that id, or no machine.
+    /// There is no work of that id.
     NotFound,
+    /// The machine itself is not there.
+    NoMachine,
     /// The work's program could not be started.
     NotStarted,
     /// The machine does not take work: it boots, or is being removed.
@@ -47,7 +49,7 @@ impl FaultKind {
         match self {
             FaultKind::Failed => 1,
             FaultKind::BadCall => 2,
-            FaultKind::NotFound => 3,
+            FaultKind::NotFound | FaultKind::NoMachine => 3,
             FaultKind::NotStarted => 4,
             FaultKind::NotReady => 5,
             FaultKind::Capacity => 6,

@@ -82,6 +82,10 @@ impl HelperError {
         let why = fault.message;
         match fault.kind {
             FaultKind::NotFound => HelperError::NoWork { why },
+            FaultKind::NoMachine => HelperError::Connect(ConnectError::Gone {
+                machine: "the machine".into(),
+                why,
+            }),
             FaultKind::NotStarted => HelperError::NotStarted { why },
             FaultKind::NotReady => HelperError::NotReady { why },
             FaultKind::BadCall | FaultKind::Capacity | FaultKind::Failed => {
@@ -211,7 +215,9 @@ impl HelperClient {
 
 async fn exchange(process: &mut HelperProcess, input: &[u8]) -> std::io::Result<Vec<u8>> {
     let HelperProcess { stdin, stdout, .. } = process;
-    let write = async {
+    // Taken, for a pipe is closed when it is dropped and not when it is shut down.
+    let mut stdin = std::mem::replace(stdin, Box::pin(tokio::io::sink()));
+    let write = async move {
         // A helper that refuses early reads no further; what it says then counts.
         match stdin.write_all(input).await {
             Ok(()) => stdin.shutdown().await,

@@ -2,6 +2,7 @@
 
 use crate::connection::{ConnectError, Connection, Exit, HelperExit, HelperProcess};
 use async_trait::async_trait;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use tokio::io::AsyncReadExt;
@@ -45,6 +46,16 @@ impl ProcessConnection {
 #[async_trait]
 impl Connection for ProcessConnection {
     async fn helper(&self, arguments: &[&str]) -> Result<HelperProcess, ConnectError> {
+        match tokio::fs::metadata(&self.machine).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(ConnectError::Gone {
+                    machine: self.name(),
+                    why: format!("there is no {}", self.machine.display()),
+                });
+            }
+            // Whatever else is the matter, the helper says it better.
+            _ => {}
+        }
         let mut command = Command::new(&self.helper);
         command
             .arg("--root")
