@@ -2,15 +2,35 @@
 //!
 //! Tokens are held as secrets and shown by no `Debug`, log line or error of this crate.
 
+mod client;
+mod error;
+mod health;
+mod held;
+mod info;
+mod job;
 mod payload;
 mod reason;
+mod request;
 mod retry;
+mod runners;
+mod schedule;
+mod sender;
 mod trace;
 
 pub mod queue;
 pub mod webhook;
 
+pub use client::{Client, ClientOptions};
+pub use error::{Attempt, GitlabError};
+pub use health::{Health, HealthLimits, Sign};
+pub use held::{Held, HeldJob};
+pub use info::{FEATURES, Info};
+pub use job::JobLine;
 pub use payload::*;
 pub use reason::FailureReason;
+pub use request::{JobAnswer, JobRequestOutcome, RunnerIdentity};
 pub use retry::{MAX_ATTEMPTS, retriable, retry_wait};
+pub use runners::{Credentials, Registration, is_authentication_token};
+pub use schedule::Schedule;
+pub use sender::{Delivered, PART, SenderOptions, TraceSender};
 pub use trace::{Final, FinalState, Remote, TraceSource};

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::QueueError;
 pub use feed::{FeedOptions, QueueFeed, QueueNews, pause};
+pub(crate) use pace::server_wait;
 pub use source::QueueSource;
 pub use view::{QueueState, QueueSummary, QueueView, Silence, TakenJob, Waiting};
 

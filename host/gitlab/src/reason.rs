@@ -1,7 +1,10 @@
 //! Why a job failed, in the words GitLab accepts, and what is sent where GitLab is too old for one.
 
+use serde::{Deserialize, Serialize};
+
 /// The reason of a failed job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureReason {
     /// The job's own script failed.
     ScriptFailure,

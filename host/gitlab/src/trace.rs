@@ -1,6 +1,7 @@
 //! What the sending of a trace needs from the one who writes it, and what it tells in return.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::FailureReason;
@@ -41,7 +42,8 @@ pub enum Remote {
 }
 
 /// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Final {
     /// Well or badly.
     pub state: FinalState,
@@ -52,7 +54,8 @@ pub struct Final {
 }
 
 /// Well or badly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FinalState {
     /// The job succeeded.
     Success,

@@ -5,7 +5,6 @@
 //! neither gets the token there nor breaks the reading.
 
 use std::collections::{HashMap, HashSet};
-use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +15,8 @@ use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
+
+use crate::client::{chain, choose_cryptography};
 
 use super::pace::{Pace, Turn, server_wait, used_up};
 use super::{QueueError, QueueOptions};
@@ -275,13 +276,7 @@ fn base(url: &str) -> Result<Url, QueueError> {
 }
 
 fn client(options: &QueueOptions) -> Result<Client, QueueError> {
-    if rustls::crypto::CryptoProvider::get_default().is_none()
-        && rustls::crypto::ring::default_provider()
-            .install_default()
-            .is_err()
-    {
-        tracing::debug!("another part of the program chose the cryptography first");
-    }
+    choose_cryptography();
     let same_origin = redirect::Policy::custom(|attempt| {
         let first = attempt.previous().first().map(Url::origin);
         if attempt.previous().len() <= REDIRECTS && first == Some(attempt.url().origin()) {
@@ -311,18 +306,6 @@ fn client(options: &QueueOptions) -> Result<Client, QueueError> {
     builder
         .build()
         .map_err(|error| bad("url", format!("gets no client: {}", chain(error))))
-}
-
-/// The error and its causes in one line, without the address, whose host is in the configuration.
-fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn network(error: reqwest::Error, what: &str) -> QueueError {

@@ -77,7 +77,7 @@ impl Pace {
 /// How long the server wants nothing asked, by its headers: `RateLimit-ResetTime` (a date),
 /// `Retry-After` (seconds or a date), `RateLimit-Reset` (seconds since the epoch); 15 minutes at
 /// most. `now` is in seconds since the epoch.
-pub(super) fn server_wait(headers: &HeaderMap, now: i64) -> Option<Duration> {
+pub(crate) fn server_wait(headers: &HeaderMap, now: i64) -> Option<Duration> {
     let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
     let until = |at: i64| Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or(0));
     let date = |text: &str| {

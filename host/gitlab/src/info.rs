@@ -1,0 +1,172 @@
+//! What Springtide says of itself: its version, and what it can do.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What GitLab may count on, and why. GitLab hands out and cancels jobs by this, so what is not
+/// done is not claimed: a job that needs it waits for another runner instead of failing here.
+pub const FEATURES: &[(&str, bool, &str)] = &[
+    (
+        "variables",
+        true,
+        "the job's variables are in the environment of its scripts",
+    ),
+    ("raw_variables", true, "`$` in a raw variable is left alone"),
+    (
+        "refspecs",
+        true,
+        "sources are fetched by the refspecs of the job",
+    ),
+    (
+        "masking",
+        true,
+        "masked variables are masked before a byte of the trace leaves",
+    ),
+    (
+        "return_exit_code",
+        true,
+        "the script's exit code is in the final update",
+    ),
+    (
+        "trace_reset",
+        true,
+        "a trace is sent again from where GitLab says",
+    ),
+    ("trace_checksum", true, "updates carry the trace's CRC-32"),
+    ("trace_size", true, "updates carry the trace's length"),
+    (
+        "cancelable",
+        true,
+        "a job that is over at GitLab is ended here",
+    ),
+    (
+        "cancel_gracefully",
+        true,
+        "`after_script` runs after a cancel",
+    ),
+    (
+        "two_phase_job_commit",
+        true,
+        "a job stays pending until its machine is ready",
+    ),
+    ("artifacts", false, "nothing is uploaded yet"),
+    (
+        "upload_multiple_artifacts",
+        false,
+        "nothing is uploaded yet",
+    ),
+    ("upload_raw_artifacts", false, "nothing is uploaded yet"),
+    ("artifacts_exclude", false, "nothing is uploaded yet"),
+    ("cache", false, "nothing is kept between jobs yet"),
+    (
+        "fallback_cache_keys",
+        false,
+        "nothing is kept between jobs yet",
+    ),
+    ("image", false, "the shell executor has no images"),
+    ("services", false, "the shell executor has no services"),
+    (
+        "service_variables",
+        false,
+        "the shell executor has no services",
+    ),
+    (
+        "service_multiple_aliases",
+        false,
+        "the shell executor has no services",
+    ),
+    (
+        "image_executor_opts",
+        false,
+        "the shell executor has no images",
+    ),
+    (
+        "service_executor_opts",
+        false,
+        "the shell executor has no services",
+    ),
+    ("shared", false, "a machine runs one job at a time"),
+    ("session", false, "there is no session server"),
+    ("terminal", false, "there is no session server"),
+    ("proxy", false, "there is no session server"),
+    (
+        "multi_build_steps",
+        false,
+        "steps beside `script` and `after_script` are not run",
+    ),
+    ("native_steps_integration", false, "there is no step runner"),
+    (
+        "vault_secrets",
+        false,
+        "secrets of outside stores are not fetched",
+    ),
+    ("job_inputs", false, "inputs are not put into scripts"),
+];
+
+/// What a request says of the one who makes it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    name: &'static str,
+    version: &'static str,
+    revision: String,
+    platform: &'static str,
+    architecture: &'static str,
+    executor: String,
+    shell: String,
+    features: BTreeMap<&'static str, bool>,
+    config: Config,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Config {
+    gpus: &'static str,
+}
+
+impl Info {
+    /// For a runner of this executor (`shell+machine`) and shell (`bash`).
+    #[must_use]
+    pub fn new(executor: impl Into<String>, shell: impl Into<String>) -> Self {
+        Self {
+            name: "springtide",
+            version: env!("CARGO_PKG_VERSION"),
+            revision: option_env!("SPRINGTIDE_REVISION")
+                .unwrap_or("unknown")
+                .to_owned(),
+            platform: std::env::consts::OS,
+            architecture: architecture(),
+            executor: executor.into(),
+            shell: shell.into(),
+            features: FEATURES
+                .iter()
+                .map(|(name, claimed, _)| (*name, *claimed))
+                .collect(),
+            config: Config { gpus: "" },
+        }
+    }
+}
+
+/// The processor's name as GitLab Runner writes it.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_is_named_once_with_a_reason_and_nothing_undone_is_claimed() {
+        let info = Info::new("shell+machine", "bash");
+        assert_eq!(info.features.len(), FEATURES.len());
+        assert!(FEATURES.iter().all(|(_, _, reason)| !reason.is_empty()));
+        for undone in ["artifacts", "cache", "session", "job_inputs"] {
+            assert_eq!(info.features.get(undone), Some(&false), "{undone}");
+        }
+    }
+}
