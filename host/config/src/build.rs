@@ -6,6 +6,8 @@ mod machine;
 mod ours;
 mod runner;
 
+pub(crate) use runner::short_token;
+
 use crate::report::{Report, Span};
 use crate::walk::{Found, choose};
 use crate::{Config, LogFormat, LogLevel, Runner, Severity, schema, walk};

@@ -32,6 +32,12 @@ impl Config {
 }
 
 impl Runner {
+    /// The part of the token that GitLab itself shows, for logs and metrics.
+    #[must_use]
+    pub fn short_token(&self) -> &str {
+        crate::build::short_token(secrecy::ExposeSecret::expose_secret(&self.token))
+    }
+
     /// The policies that run, in order: `off-peak` first where `OffPeak*` or autoscaling sections
     /// stand, then those of `[[runners.policy]]`, or `queue-depth` where a queue is looked at and none
     /// is named.

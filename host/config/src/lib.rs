@@ -2,27 +2,38 @@
 //!
 //! All problems of a file are found at once, each with what to write instead. A runner with an error
 //! is left out of what is read, so that the others can be run; any other error leaves nothing. What a
-//! file says of plugins is checked by `check_plugins`, for which plugins there are is known
+//! file says of plugins is checked by [`Config::check_plugins`], for which plugins there are is known
 //! only once the file is read.
 
 mod build;
+mod catalog;
 mod derived;
 mod duration;
+mod edit;
+mod find;
 mod machine;
 mod problem;
 mod report;
 mod schema;
 mod source;
+mod system_id;
 mod types;
 mod walk;
 
+pub use catalog::Catalog;
 pub use derived::{OFF_PEAK, PolicyLink, QUEUE_DEPTH};
+pub use edit::{
+    EditError, Entry, NewDocker, NewMachine, NewRunner, append_runner, list_runners,
+    remove_runners, replace_token,
+};
+pub use find::{NoConfig, default_config, find_config};
 pub use machine::{
     Autoscaling, Cache, CacheStore, Docker, Machine, MachineOption, OffPeak, PullPolicy, S3,
     S3Authentication, Service,
 };
 pub use problem::{Position, Problem, Severity};
 pub use source::Source;
+pub use system_id::{SystemId, system_id};
 pub use types::{
     Config, Credential, CredentialKind, Executor, Grants, Hidden, HttpGrant, LogFormat, LogLevel,
     PluginEntry, PolicyEntry, PoolTable, Queue, Runner, Springtide, ToolGrant, Webhook,

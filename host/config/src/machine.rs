@@ -62,10 +62,12 @@ impl MachineOption {
         }
     }
 
-    /// Whether it is the host's (`engine-*`), not the driver's.
+    /// Whether it is the host's, not the driver's: of the Docker engine on the machine, or of what
+    /// else Docker Machine itself took.
     #[must_use]
-    pub fn is_engine(&self) -> bool {
-        self.flag.starts_with("engine-")
+    pub fn is_host(&self) -> bool {
+        let of = |prefix: &str| self.flag.starts_with(prefix);
+        of("engine-") || of("swarm-") || matches!(self.flag.as_str(), "swarm" | "tls-san")
     }
 }
 

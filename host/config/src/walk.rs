@@ -16,6 +16,8 @@ pub(crate) struct Found {
     pub(crate) at: Span,
     /// Errors found in it and below it while it was read.
     pub(crate) errors: usize,
+    /// Where keys are that were written, whether or not their values could be used.
+    written: BTreeMap<&'static str, Span>,
     items: BTreeMap<&'static str, Item>,
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn table(
     let mut found = Found {
         at,
         errors: 0,
+        written: BTreeMap::new(),
         items: BTreeMap::new(),
     };
     for (name, value) in table {
@@ -69,9 +72,7 @@ pub(crate) fn table(
             unknown(name, schema, report);
             continue;
         };
-        if let Some(item) = read(name.span(), value, key.0, &key.1, schema.tone, report)
-            && let Some(first) = found.items.insert(key.0, item)
-        {
+        if let Some(first) = found.written.insert(key.0, name.span()) {
             report.error(
                 &name.span(),
                 format!(
@@ -80,9 +81,12 @@ pub(crate) fn table(
                 ),
                 format!(
                     "delete this one or that of line {}",
-                    report.position(&first.key_at).line
+                    report.position(&first).line
                 ),
             );
+        }
+        if let Some(item) = read(name.span(), value, key.0, &key.1, schema.tone, report) {
+            found.items.insert(key.0, item);
         }
     }
     found.errors = report.errors() - before;
@@ -93,13 +97,13 @@ fn unknown(name: &Spanned<std::borrow::Cow<str>>, schema: &'static Schema, repor
     let written = name.get_ref();
     let (severity, done) = match schema.tone {
         Tone::Ours => (Severity::Error, ""),
-        Tone::Theirs | Tone::Lenient => (Severity::Warning, " and is ignored"),
+        Tone::Theirs | Tone::Lenient => (Severity::Warning, ", and is ignored"),
     };
     let text = format!("`{written}` is no key of {}{done}", schema.name);
-    let advice = match (
-        schema.nearest(written),
-        crate::schema::ROOT.elsewhere(written),
-    ) {
+    let near = schema.nearest(written);
+    let elsewhere = crate::schema::ROOT.elsewhere(written);
+    let advice = match (near, elsewhere) {
+        (Some(near), _) if near.eq_ignore_ascii_case(written) => format!("write {near}"),
         (_, Some(table)) => format!("write it in {table}, or delete it"),
         (Some(near), None) => format!("write {near}, or delete it"),
         (None, None) => "delete it".to_owned(),
@@ -111,7 +115,7 @@ fn unknown(name: &Spanned<std::borrow::Cow<str>>, schema: &'static Schema, repor
 fn read(
     key_at: Span,
     value: &Spanned<DeValue>,
-    name: &'static str,
+    name: &str,
     kind: &'static Kind,
     tone: Tone,
     report: &mut Report,
@@ -164,9 +168,7 @@ fn read(
         }
         (Kind::Instant, DeValue::String(text)) => cell.instant(text)?,
         (Kind::Instant, DeValue::Datetime(time)) => cell.instant(&time.to_string())?,
-        (Kind::Map(each), DeValue::Table(table)) => {
-            Value::Map(map(table, name, each, tone, cell.report))
-        }
+        (Kind::Map(each), DeValue::Table(table)) => Value::Map(map(table, each, tone, cell.report)),
         (Kind::Table(schema), DeValue::Table(inner)) => {
             Value::Table(self::table(inner, table_at, schema, report))
         }
@@ -201,14 +203,13 @@ fn read(
 /// Reads a table whose keys are the operator's.
 fn map(
     table: &DeTable,
-    name: &'static str,
     each: &'static Kind,
     tone: Tone,
     report: &mut Report,
 ) -> Vec<(String, Item)> {
     let mut items = Vec::new();
     for (key, value) in table {
-        if let Some(item) = read(key.span(), value, name, each, tone, report) {
+        if let Some(item) = read(key.span(), value, key.get_ref(), each, tone, report) {
             items.push((key.get_ref().clone().into_owned(), item));
         }
     }
@@ -217,7 +218,7 @@ fn map(
 
 /// One value being read.
 struct Cell<'r, 's> {
-    name: &'static str,
+    name: &'r str,
     kind: &'static Kind,
     at: Span,
     wrong: Severity,
@@ -446,13 +447,18 @@ impl Found {
 
     /// Where a key itself is, or the table where there is none.
     pub(crate) fn key_at(&self, name: &str) -> Span {
-        self.item(name)
-            .map_or(&self.at, |item| &item.key_at)
-            .clone()
+        self.written.get(name).unwrap_or(&self.at).clone()
     }
 
+    /// Whether any of its texts has something in it.
+    pub(crate) fn says_anything(&self) -> bool {
+        let mut items = self.items.values();
+        items.any(|item| matches!(&item.value, Value::Text(text) if !text.is_empty()))
+    }
+
+    /// Whether a key is written, with a value that can be used or not.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.items.contains_key(name)
+        self.written.contains_key(name)
     }
 
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {

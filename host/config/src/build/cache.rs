@@ -11,7 +11,9 @@ const TYPES: [&str; 3] = ["s3", "gcs", "azure"];
 pub(super) fn cache(runner: &Found, report: &mut Report) -> Option<Cache> {
     let found = runner.table("cache")?;
     let Some(kind) = found.filled("Type") else {
-        if let Some(table) = TYPES.iter().find(|name| found.has(name)) {
+        // GitLab Runner's own `register` writes the tables of all three, without a word in them.
+        let set = |name: &&&str| found.table(name).is_some_and(Found::says_anything);
+        if let Some(table) = TYPES.iter().find(set) {
             report.warning(
                 &found.key_at(table),
                 format!("there is [runners.cache.{table}] and no `Type`, and no cache is kept"),

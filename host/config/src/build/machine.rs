@@ -212,10 +212,42 @@ fn options(found: &Found, name: &str, report: &mut Report) -> Vec<MachineOption>
                 "write %s where the name goes, or move it to MachineOptions",
             );
         } else {
+            of_host(&option, &entry.at, report);
             options.push(option);
         }
     }
     options
+}
+
+/// Options that are not the driver's.
+fn of_host(option: &MachineOption, at: &Span, report: &mut Report) {
+    const ENGINE: [&str; 7] = [
+        "engine-install-url",
+        "engine-opt",
+        "engine-insecure-registry",
+        "engine-registry-mirror",
+        "engine-label",
+        "engine-storage-driver",
+        "engine-env",
+    ];
+    let flag = option.flag.as_str();
+    if flag.starts_with("swarm") {
+        report.warning(
+            at,
+            format!("the option {flag:?} is ignored: there is no swarm of machines"),
+            "delete it",
+        );
+    } else if option.is_host() && flag != "tls-san" && !ENGINE.contains(&flag) {
+        let advice = match nearest(flag, ENGINE) {
+            Some(near) => format!("write {near}, or delete it"),
+            None => format!("write one of {}, or delete it", ENGINE.join(", ")),
+        };
+        report.warning(
+            at,
+            format!("there is no option {flag:?}, and it is ignored"),
+            advice,
+        );
+    }
 }
 
 /// Reads periods.

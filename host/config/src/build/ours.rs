@@ -62,7 +62,7 @@ fn webhook(found: &Found, report: &mut Report) -> Option<Webhook> {
 /// A text that has to be there.
 fn needed(found: &Found, name: &str, what: &str, report: &mut Report) -> Option<String> {
     let text = found.filled(name);
-    if text.is_none() && (!found.has(name) || found.text(name).is_some()) && found.errors == 0 {
+    if text.is_none() && (!found.has(name) || found.text(name).is_some()) {
         report.error(
             &found.at(name),
             format!("`{name}` is missing"),

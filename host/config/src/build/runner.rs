@@ -357,7 +357,7 @@ fn renamed(found: &Found, report: &mut Report) {
 }
 
 /// The part of a token that GitLab itself shows: what comes before it, and eight or so characters.
-fn short_token(token: &str) -> &str {
+pub(crate) fn short_token(token: &str) -> &str {
     let body = ["glrt-", "glrtr-", "GR1348941"]
         .iter()
         .find_map(|prefix| token.strip_prefix(prefix))

@@ -6,7 +6,7 @@ use super::Kind::{
 use super::{COUNT, Key, LARGE, Schema, Tone, autoscaler, docker, machine, others, ours};
 
 pub(crate) const ROOT: &Schema = &Schema {
-    name: "the file's beginning, before any table",
+    name: "the file itself",
     tone: Tone::Theirs,
     keys: &[
         Key("concurrent", Number(1, u32::MAX as i64)),
