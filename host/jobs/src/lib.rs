@@ -1,1 +1,24 @@
 //! Runs one job on one machine: scripts, trace, masking.
+//!
+//! [`run`] takes a job through its stages, each a piece of work the machine's helper runs detached.
+//! How far it is and what the trace holds are on disk, so a run that was dropped anywhere, a
+//! manager's death included, is taken up again where it was, and nothing runs twice.
+
+mod expand;
+mod follow;
+mod git;
+mod masking;
+mod plan;
+mod progress;
+mod run;
+mod settings;
+mod shell;
+mod trace;
+mod variables;
+mod words;
+
+pub use masking::{Masker, Secrets};
+pub use run::{JobRun, RunOutcome, run};
+pub use settings::JobSettings;
+pub use shell::{Shell, UnknownShell};
+pub use trace::{DEFAULT_OUTPUT_LIMIT, JobTrace};

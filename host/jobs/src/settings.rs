@@ -1,0 +1,83 @@
+//! What a job needs to know of its runner and its machine.
+
+use crate::shell::Shell;
+use std::time::Duration;
+
+/// What a job needs to know of its runner and its machine.
+#[derive(Clone)]
+pub struct JobSettings {
+    /// Which shell scripts run under.
+    pub shell: Shell,
+    /// Where builds are kept on the machine, absolute; `builds` in the machine's home where it is
+    /// `None`.
+    pub builds_dir: Option<String>,
+    /// Variables of the runner's own; the job's win over them. Their values are not shown by
+    /// `Debug`.
+    pub environment: Vec<(String, String)>,
+    /// Where to get sources from in place of what GitLab says: scheme, host and path before the
+    /// project's.
+    pub clone_url: Option<String>,
+    /// Script before sources are got.
+    pub pre_get_sources_script: Option<String>,
+    /// Script after sources are got.
+    pub post_get_sources_script: Option<String>,
+    /// Script before the job's own, in the same shell.
+    pub pre_build_script: Option<String>,
+    /// Script after the job's own, in the same shell.
+    pub post_build_script: Option<String>,
+    /// Whether `CI_DEBUG_TRACE` is passed over.
+    pub debug_trace_disabled: bool,
+    /// How long the getting of the sources may take; `None` is as long as the job.
+    pub get_sources_timeout: Option<Duration>,
+    /// Whether the project's directory is removed after the job instead of kept to fetch into.
+    pub discard_build: bool,
+    /// The runner's name, for the trace.
+    pub runner_name: String,
+    /// The part of the runner's token that may be shown.
+    pub runner_short_token: String,
+    /// The manager's `system_id`, for the trace; left out where it is empty.
+    pub system_id: String,
+    /// The machine's name, for the trace.
+    pub machine_name: String,
+    /// This program's version.
+    pub version: String,
+    /// How long a script that was told to end may take before it is killed.
+    pub grace: Duration,
+    /// How long a machine may stay out of reach before it is taken for lost.
+    pub lost_after: Duration,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self {
+            shell: Shell::Any,
+            builds_dir: None,
+            environment: Vec::new(),
+            clone_url: None,
+            pre_get_sources_script: None,
+            post_get_sources_script: None,
+            pre_build_script: None,
+            post_build_script: None,
+            debug_trace_disabled: false,
+            get_sources_timeout: None,
+            discard_build: false,
+            runner_name: String::new(),
+            runner_short_token: String::new(),
+            system_id: String::new(),
+            machine_name: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            grace: Duration::from_secs(10),
+            lost_after: Duration::from_secs(300),
+        }
+    }
+}
+
+impl std::fmt::Debug for JobSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobSettings")
+            .field("runner", &self.runner_name)
+            .field("machine", &self.machine_name)
+            .field("shell", &self.shell)
+            .finish_non_exhaustive()
+    }
+}

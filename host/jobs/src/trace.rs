@@ -1,0 +1,278 @@
+//! A job's trace: a file in the job's directory on the host, masked and limited, only ever growing.
+//!
+//! What is written is determined by what the job put out, so a manager that died writes the
+//! current stage again from its beginning and the trace takes only what it does not have yet
+//! ([`JobTrace::rewind`]): nothing is lost and nothing is there twice, wherever it died.
+
+use crate::masking::{Masker, Secrets};
+use crate::words;
+use bytes::Bytes;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use springtide_gitlab::{Payload, TraceSource};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// The limit where the configuration names none, in bytes.
+pub const DEFAULT_OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// The trace's name in the job's directory.
+const FILE: &str = "trace";
+
+/// A place in a trace from which it can be written again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    at: u64,
+    cut: bool,
+}
+
+/// A job's trace. Writing is a copy into the page cache and does not wait for a disk.
+pub struct JobTrace {
+    file: File,
+    limit: u64,
+    inner: Mutex<Inner>,
+    length: watch::Sender<u64>,
+}
+
+struct Inner {
+    secrets: Secrets,
+    masker: Masker,
+    /// Bytes in the file.
+    length: u64,
+    checksum: crc32fast::Hasher,
+    /// Where the writer is; behind `length` while a stage is written again.
+    position: u64,
+    /// Whether the limit was reached and the notice of it written.
+    cut: bool,
+    /// Whether the file can't be written any more; the job goes on.
+    broken: bool,
+}
+
+/// What of a job's own fields must not appear in its trace.
+fn secrets_of(payload: &Payload) -> Secrets {
+    use base64::Engine;
+    let mut secrets = Secrets::default();
+    let token = payload.token.expose_secret();
+    secrets.hide(token);
+    let login = format!("gitlab-ci-token:{token}");
+    secrets.hide(&base64::engine::general_purpose::STANDARD.encode(login));
+    for one in payload.variables.iter().filter(|one| one.masked) {
+        secrets.hide(&one.value);
+    }
+    for credential in &payload.credentials {
+        secrets.hide(credential.password.expose_secret());
+    }
+    for dependency in &payload.dependencies {
+        secrets.hide(dependency.token.expose_secret());
+    }
+    for prefix in &payload.features.token_mask_prefixes {
+        secrets.hide_after(prefix);
+    }
+    secrets
+}
+
+impl JobTrace {
+    /// Opens a job's trace, new or as it was left, in the job's directory. `limit` is in bytes of
+    /// the job's own output; `None` is [`DEFAULT_OUTPUT_LIMIT`]. Reads the file whole.
+    ///
+    /// # Errors
+    /// The file cannot be made or read.
+    pub fn open(directory: &Path, payload: &Payload, limit: Option<u64>) -> io::Result<Self> {
+        let path = directory.join(FILE);
+        let in_file =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let mut file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(in_file)?;
+        let mut checksum = crc32fast::Hasher::new();
+        let mut length = 0;
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            let read = file.read(&mut chunk).map_err(in_file)?;
+            if read == 0 {
+                break;
+            }
+            checksum.update(&chunk[..read]);
+            length += read as u64;
+        }
+        let secrets = secrets_of(payload);
+        Ok(Self {
+            file,
+            limit: limit.unwrap_or(DEFAULT_OUTPUT_LIMIT),
+            inner: Mutex::new(Inner {
+                masker: Masker::new(&secrets),
+                secrets,
+                length,
+                checksum,
+                position: length,
+                cut: false,
+                broken: false,
+            }),
+            length: watch::Sender::new(length),
+        })
+    }
+
+    /// Bytes of the job's own output the trace takes.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Writes a line of the runner's own, whatever the limit: why a job waits, say.
+    pub fn say(&self, line: &str) {
+        self.write(&words::plain(line));
+    }
+
+    /// Hides more texts from here on.
+    pub(crate) fn hide<'a>(&self, texts: impl Iterator<Item = &'a str>) {
+        let mut inner = self.inner();
+        self.flush(&mut inner);
+        texts.for_each(|text| inner.secrets.hide(text));
+        inner.masker = Masker::new(&inner.secrets);
+    }
+
+    /// Writes the runner's own words as they are, whatever the limit.
+    pub(crate) fn write(&self, text: &str) {
+        let mut inner = self.inner();
+        self.flush(&mut inner);
+        let mut out = Vec::new();
+        inner.masker.feed(text.as_bytes(), &mut out);
+        inner.masker.finish(&mut out);
+        self.append(&mut inner, &out);
+    }
+
+    /// Writes what the job put out, as far as the limit allows.
+    pub(crate) fn output(&self, bytes: &[u8]) {
+        let mut inner = self.inner();
+        if inner.cut {
+            return;
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        inner.masker.feed(bytes, &mut out);
+        self.append_limited(&mut inner, out);
+    }
+
+    /// The job put out more than was kept: says so, unless the limit said it already.
+    pub(crate) fn lost_output(&self) {
+        let mut inner = self.inner();
+        self.flush(&mut inner);
+        if !inner.cut {
+            inner.cut = true;
+            self.append(&mut inner, words::limit_exceeded(self.limit).as_bytes());
+        }
+    }
+
+    /// The job's output ends here, for now: nothing is held back any longer.
+    pub(crate) fn settle(&self) {
+        let mut inner = self.inner();
+        self.flush(&mut inner);
+    }
+
+    /// The place where the trace stands.
+    pub(crate) fn mark(&self) -> Mark {
+        let mut inner = self.inner();
+        self.flush(&mut inner);
+        // A stage that was written again put out less than before; what is there counts.
+        inner.position = inner.length;
+        Mark {
+            at: inner.position,
+            cut: inner.cut,
+        }
+    }
+
+    /// Goes back to a place: what is written next is taken to be what the trace has from there,
+    /// and only what comes after its end is added.
+    pub(crate) fn rewind(&self, mark: Mark) {
+        let mut inner = self.inner();
+        self.flush(&mut inner);
+        inner.position = mark.at.min(inner.length);
+        inner.cut = mark.cut;
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each write leaves the numbers as the file is, so a panic elsewhere leaves them right.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flush(&self, inner: &mut Inner) {
+        let mut out = Vec::new();
+        inner.masker.finish(&mut out);
+        if !inner.cut {
+            self.append_limited(inner, out);
+        }
+    }
+
+    fn append_limited(&self, inner: &mut Inner, mut out: Vec<u8>) {
+        let room = self.limit.saturating_sub(inner.position);
+        if out.len() as u64 <= room {
+            return self.append(inner, &out);
+        }
+        inner.cut = true;
+        // To the byte: where it is cut must not depend on the chunks it came in.
+        out.truncate(room as usize);
+        out.extend_from_slice(words::limit_exceeded(self.limit).as_bytes());
+        self.append(inner, &out);
+    }
+
+    fn append(&self, inner: &mut Inner, bytes: &[u8]) {
+        let known = (inner.length - inner.position).min(bytes.len() as u64);
+        inner.position += known;
+        let new = &bytes[known as usize..];
+        if new.is_empty() || inner.broken {
+            return;
+        }
+        if let Err(error) = (&self.file).write_all(new) {
+            inner.broken = true;
+            tracing::error!(%error, "a job's trace can't be written; the job goes on without");
+            // A part may have been written; without it the length and the file would differ.
+            if let Err(error) = self.file.set_len(inner.length) {
+                tracing::error!(%error, "nor can it be cut back");
+            }
+            return;
+        }
+        inner.checksum.update(new);
+        inner.length += new.len() as u64;
+        inner.position = inner.length;
+        self.length.send_replace(inner.length);
+    }
+}
+
+impl TraceSource for JobTrace {
+    fn len(&self) -> u64 {
+        self.inner().length
+    }
+
+    fn read(&self, from: u64, max: usize) -> io::Result<Bytes> {
+        let there = self.len().saturating_sub(from).min(max as u64);
+        let mut bytes = vec![0; there as usize];
+        self.file.read_exact_at(&mut bytes, from)?;
+        Ok(bytes.into())
+    }
+
+    fn checksum(&self) -> u32 {
+        self.inner().checksum.clone().finalize()
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.length.subscribe()
+    }
+}
+
+impl std::fmt::Debug for JobTrace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobTrace")
+            .field("length", &self.inner().length)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
