@@ -164,8 +164,9 @@ pub(super) fn same_url(runner: &Runner, url: &str) -> bool {
 pub(super) fn remove(path: &Path, runners: &[&Runner]) -> Result<usize> {
     let is_of = |entry: &Entry, runner: &Runner| {
         let token = entry.token.expose_secret();
-        // A token that is a variable is not filled in here.
-        token == runner.token.expose_secret() || token.contains('$') && entry.name == runner.name
+        // Two entries may be one runner at GitLab; a token that is a variable is not filled in here.
+        let named = entry.name == runner.name || entry.name.is_empty();
+        named && (token == runner.token.expose_secret() || token.contains('$'))
     };
     let removed = springtide_config::remove_runners(path, |entry| {
         runners.iter().any(|runner| is_of(entry, runner))

@@ -54,7 +54,8 @@ async fn answers_that_make_no_sense_are_errors_that_say_so() {
         let kind = [("content-type", "text/html")];
         (StatusCode::CREATED, kind, "<html>log in</html>").into_response()
     };
-    let cases: Vec<(fn() -> Response, &str)> = vec![
+    type Case = (fn() -> Response, &'static str);
+    let cases: [Case; 4] = [
         (|| json(StatusCode::OK, "{}"), "its status is 200"),
         (html, "not application/json"),
         (|| json(StatusCode::CREATED, vec![0xff, 0xfe]), "not UTF-8"),
