@@ -271,7 +271,7 @@ mod tests {
         config.toml:5:9: error: `token` is a whole number, and has to be a text in quotes; write token = "..."
          5 | token = ...
            |         ^
-        config.toml:7:1: warning: `limits` is no key of [[runners]] and is ignored; write limit, or delete it
+        config.toml:7:1: warning: `limits` is no key of [[runners]], and is ignored; write limit, or delete it
          7 | limits = 3
            | ^^^^^^
         config.toml:9:15: error: `MachineName` is "ci", and every machine would have the same name; write a name with %s where the part goes that tells machines apart, such as MachineName = "ci-%s"
