@@ -6,4 +6,5 @@ pub mod metrics;
 pub mod pool_loop;
 pub mod runtime;
 pub mod signals;
+pub mod table;
 pub mod view;

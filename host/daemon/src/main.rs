@@ -14,11 +14,28 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
+    Run(commands::run::Arguments),
+    Check(commands::check::Arguments),
+    Demo(commands::demo::Arguments),
     Sandbox(commands::sandbox::Arguments),
+    Register(commands::register::Arguments),
+    Verify(commands::verify::Arguments),
+    Unregister(commands::unregister::Arguments),
     /// Ask the pool's rules what they would do.
     #[command(subcommand)]
     Pool(commands::pool::Command),
+    /// List, keep or remove the machines of a running daemon.
+    #[command(subcommand)]
+    Machine(commands::machine::Command),
+    /// List, inspect or check plugins.
+    #[command(subcommand)]
+    Plugin(commands::plugin::Command),
+    /// Ask a scaling policy what it would do.
+    #[command(subcommand)]
+    Policy(commands::policy::Command),
+    Status(commands::status::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +50,26 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Register(arguments) => runtime()?.block_on(commands::register::run(arguments))?,
+        Command::Verify(arguments) => runtime()?.block_on(commands::verify::run(arguments))?,
+        Command::Unregister(arguments) => {
+            runtime()?.block_on(commands::unregister::run(arguments))?;
+        }
+        Command::Run(arguments) => runtime()?.block_on(commands::run::run(arguments))?,
+        Command::Check(arguments) => {
+            if !commands::check::run(&arguments, commands::check::Shelf::of)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Demo(arguments) => {
+            if !runtime()?.block_on(commands::demo::run(arguments))? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Machine(command) => runtime()?.block_on(commands::machine::run(command))?,
+        Command::Status(arguments) => runtime()?.block_on(commands::status::run(arguments))?,
+        Command::Plugin(command) => return commands::plugin::run(command),
+        Command::Policy(command) => commands::policy::run(command)?,
         Command::Pool(command) => commands::pool::run(&command)?,
         Command::Sandbox(arguments) => runtime()?.block_on(commands::sandbox::run(arguments))?,
     }

@@ -33,8 +33,17 @@ pub trait Machines: Send + Sync + 'static {
     async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure>;
     /// Sets the end of leases, in epoch milliseconds.
     async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure>;
-    /// Whether a machine can take a job.
-    async fn ready(&self, record: &MachineRecord) -> bool;
+    /// Whether a machine can take a job, and how it is reached where that was not known.
+    async fn look(&self, record: &MachineRecord) -> Look;
+}
+
+/// What a look at a machine showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// It can take a job.
+    pub ready: bool,
+    /// How it is reached, where its record did not say.
+    pub reach: Option<String>,
 }
 
 /// Jobs, as a loop needs them asked for, run and told.
@@ -290,8 +299,16 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
             ),
             Effect::Probe(record) => {
                 let id = record.machine.id;
+                let to = self.to.clone();
                 self.spawn(
-                    async move { Happening::Probed(id, machines.ready(&record).await) },
+                    async move {
+                        let look = machines.look(&record).await;
+                        if let Some(reach) = look.reach {
+                            // A loop that is over needs not know.
+                            to.send(Happening::Reach(id, reach)).ok();
+                        }
+                        Happening::Probed(id, look.ready)
+                    },
                     Happening::Probed(id, false),
                 );
             }

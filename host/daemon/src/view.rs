@@ -336,6 +336,7 @@ mod tests {
             pool: "pool".into(),
             state: SeenState::Running,
             reach: None,
+            scope: None,
         };
         let id = record.machine.id;
         controller

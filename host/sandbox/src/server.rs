@@ -167,7 +167,9 @@ pub(crate) fn add_repository(shared: &Shared, name: &str, path: &Path) -> Result
             expected: "`group/project`",
         });
     }
-    let (path, branch) = git::check(path)?;
+    // A checkout is meant as often as its `.git`.
+    let inside = path.join(".git");
+    let (path, branch) = git::check(if inside.exists() { &inside } else { path })?;
     shared.with(|ledger, _| {
         let project = ledger.project(name);
         project.repository = Some(path);
@@ -387,7 +389,7 @@ impl Sandbox {
         self.shared.with(|ledger, _| ledger.faults.clear());
     }
 
-    /// Serves a repository (bare, or the `.git` of a checkout) as the project `name`, `group/project`.
+    /// Serves a repository (bare, a checkout, or its `.git`) as the project `name`, `group/project`.
     ///
     /// # Errors
     /// The name is not a project's, or git does not know the directory as a repository.

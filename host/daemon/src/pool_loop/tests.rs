@@ -27,6 +27,7 @@ fn seen(token: &str, name: &str) -> Seen {
         pool: "pool".into(),
         state: SeenState::Running,
         reach: None,
+        scope: None,
     }
 }
 
@@ -66,8 +67,11 @@ impl Machines for World {
         Ok(())
     }
 
-    async fn ready(&self, _: &MachineRecord) -> bool {
-        true
+    async fn look(&self, _: &MachineRecord) -> Look {
+        Look {
+            ready: true,
+            reach: None,
+        }
     }
 }
 

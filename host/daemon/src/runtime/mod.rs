@@ -1,7 +1,22 @@
 //! The daemon's moving parts around each pool's loop.
 
+pub mod advice;
+pub mod answers;
+pub mod daemon;
+pub mod driver;
 pub mod exporter;
+pub mod identity;
 pub mod job_dir;
+pub mod jobs;
+pub mod paths;
+pub mod plugins;
+pub mod policies;
+pub mod pool;
 pub mod pools;
+pub mod reach;
+pub mod scope;
+pub mod setup;
 pub mod share;
+pub mod slots;
 pub mod socket;
+pub mod troubles;

@@ -1,25 +1,32 @@
 //! The pools of a daemon, as everything beside their own loops sees them.
 
+use super::policies::Heard;
 use crate::metrics::RunnerLabels;
 use crate::view::PoolView;
 use springtide_control::Happening;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// One pool, from outside its loop.
 #[derive(Clone, Debug)]
 pub struct PoolHandle {
     /// The runner's name in the configuration.
     pub name: String,
+    /// The pool's key in the state, once it is known.
+    pub pool: Option<String>,
+    /// Woken to read waiting jobs again.
+    pub notify: Arc<Notify>,
     /// How it is named in metrics.
     pub labels: RunnerLabels,
     /// The pool as it stood after its latest step.
     pub view: watch::Receiver<PoolView>,
-    /// Where to tell it something.
-    pub tell: mpsc::UnboundedSender<Happening>,
+    /// Where to tell it something; `None` where it does not work yet.
+    pub tell: Option<mpsc::UnboundedSender<Happening>>,
     /// What keeps it from working as configured, if anything does: for people.
     pub trouble: watch::Receiver<Option<String>>,
+    /// What its policies said last.
+    pub heard: watch::Receiver<Vec<Heard>>,
 }
 
 /// All pools, by their keys.

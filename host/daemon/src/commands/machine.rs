@@ -1,0 +1,125 @@
+//! `springtide machine`: the machines of a running daemon.
+
+use super::asking::Daemon;
+use crate::runtime::socket::{Act, Ask};
+use crate::table::{Table, duration};
+use crate::view::MachineRow;
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+/// Commands about machines.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// List the machines of a running daemon.
+    Ls {
+        /// Which daemon.
+        #[command(flatten)]
+        daemon: Daemon,
+        /// One JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove machines: each goes when its job, if it has one, is over.
+    Rm(Named),
+    /// Keep machines for a look at them: they take no job and are not removed.
+    Hold(Named),
+    /// Let held machines go on.
+    Release(Named),
+}
+
+/// Which machines.
+#[derive(Args, Debug)]
+pub struct Named {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Names or provider ids, as `springtide machine ls` shows them.
+    #[arg(required = true, value_name = "MACHINE")]
+    machines: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    runner: String,
+    machine: MachineRow,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Where no daemon answers, or a machine is not there.
+pub async fn run(command: Command) -> Result<()> {
+    let (named, act, done) = match command {
+        Command::Ls { daemon, json } => return list(&daemon, json).await,
+        Command::Rm(named) => (named, Act::Remove, "goes when no job runs on it"),
+        Command::Hold(named) => (named, Act::Hold, "is kept"),
+        Command::Release(named) => (named, Act::Release, "goes on"),
+    };
+    for machine in named.machines {
+        let ask = Ask::Machine { machine, act };
+        let row: Row = serde_json::from_value(named.daemon.ask(&ask).await?)
+            .context("the daemon's answer is of another version of springtide")?;
+        println!("{} {done}", row.machine.name);
+    }
+    Ok(())
+}
+
+async fn list(daemon: &Daemon, json: bool) -> Result<()> {
+    let answer = daemon.ask(&Ask::Machines).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(());
+    }
+    let rows: Vec<Row> = serde_json::from_value(answer)
+        .context("the daemon's answer is of another version of springtide")?;
+    print!("{}", text(&rows));
+    Ok(())
+}
+
+fn text(rows: &[Row]) -> String {
+    let mut table = Table::new(&["machine", "runner", "phase", "age", "jobs", "job", "id"]);
+    for Row { runner, machine } in rows {
+        let job = machine.job.map_or("-".to_owned(), |job| job.to_string());
+        table.row([
+            machine.name.clone(),
+            runner.clone(),
+            machine.phase.clone(),
+            duration(machine.age),
+            machine.builds.to_string(),
+            job,
+            machine.id.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    if table.is_empty() {
+        "no machines\n".to_owned()
+    } else {
+        table.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_listed_with_their_jobs() {
+        let row = |name: &str, job: Option<u64>| Row {
+            runner: "elastic".into(),
+            machine: MachineRow {
+                number: 1,
+                name: name.into(),
+                id: job.map(|_| format!("i-{name}")),
+                phase: "busy".into(),
+                age: 75,
+                builds: 2,
+                job,
+            },
+        };
+        insta::assert_snapshot!(text(&[row("ci-1", Some(12)), row("ci-20", None)]), @r"
+        machine  runner   phase  age  jobs  job  id
+        ci-1     elastic  busy   1m      2   12  i-ci-1
+        ci-20    elastic  busy   1m      2    -  -
+        ");
+        assert_eq!(text(&[]), "no machines\n");
+    }
+}

@@ -1,0 +1,298 @@
+//! Machines through a driver component. Each call goes to the driver, and with the settings, that the
+//! machine was made with; a list is of every scope the pool has machines in, or it is none.
+
+use super::policies::Find;
+use super::reach::{self, Ways};
+use super::scope::Scope;
+use crate::metrics::Metrics;
+use crate::pool_loop::{Look, Machines};
+use async_trait::async_trait;
+use springtide_control::{DriverFailure, MachineRecord, Seen, SeenState};
+use springtide_plugins::contract::{CallContext, Creation, Machine, MachineState, PluginError};
+use springtide_plugins::{CallError, Plugin};
+use springtide_pool::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Whose machines these are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The owner.
+    pub owner: String,
+    /// The pool's key.
+    pub pool: String,
+    /// Who makes them, for people.
+    pub manager: String,
+}
+
+/// The machines of one pool.
+pub struct DriverMachines {
+    plugins: Arc<dyn Find>,
+    marks: Marks,
+    ways: Ways,
+    metrics: Metrics,
+    known: Mutex<Known>,
+}
+
+/// The scopes with machines in them, and which machine is in which.
+#[derive(Debug, Default)]
+struct Known {
+    scopes: BTreeSet<String>,
+    by_id: BTreeMap<String, String>,
+}
+
+impl DriverMachines {
+    /// The machines of a pool whose state holds machines of these scopes, with their ids.
+    #[must_use]
+    pub fn new(
+        plugins: Arc<dyn Find>,
+        marks: Marks,
+        ways: Ways,
+        metrics: Metrics,
+        records: &[MachineRecord],
+    ) -> DriverMachines {
+        let machines = DriverMachines {
+            plugins,
+            marks,
+            ways,
+            metrics,
+            known: Mutex::default(),
+        };
+        for record in records {
+            machines.note(&record.scope, record.provider_id.as_deref());
+        }
+        machines
+    }
+
+    /// New machines are made in this scope: it is listed from now on.
+    pub fn note_scope(&self, scope: &str) {
+        self.note(scope, None);
+    }
+
+    fn note(&self, scope: &str, id: Option<&str>) {
+        let mut known = self.known();
+        if !scope.is_empty() && !known.scopes.contains(scope) {
+            known.scopes.insert(scope.to_owned());
+        }
+        if let Some(id) = id {
+            known.by_id.insert(id.to_owned(), scope.to_owned());
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self, scope: &str, machine: Option<&str>) -> Result<Call, DriverFailure> {
+        let scope =
+            Scope::read(scope).map_err(|error| DriverFailure::Refused(error.to_string()))?;
+        let plugin = self.plugins.find(&scope.driver).ok_or_else(|| {
+            DriverFailure::Transient(format!(
+                "the driver {} is not installed; put its file into the plugin directory",
+                scope.driver
+            ))
+        })?;
+        let context = CallContext {
+            settings: scope.settings_for(machine).to_string(),
+            runner: scope.runner,
+        };
+        Ok(Call { plugin, context })
+    }
+
+    /// What a failure means to the pool, and to the metrics.
+    fn failed(&self, call: &Call, function: &str, error: CallError) -> DriverFailure {
+        if !error.is_answer() {
+            self.metrics.plugin_failed(&call.plugin.info().id, function);
+        }
+        let text = error.to_string();
+        match error {
+            CallError::Plugin(PluginError::Throttled(wait)) => {
+                DriverFailure::Throttled(u64::from(wait))
+            }
+            CallError::Plugin(PluginError::Transient(_) | PluginError::Other(_)) => {
+                DriverFailure::Transient(text)
+            }
+            CallError::Plugin(_) => DriverFailure::Refused(text),
+            _ => DriverFailure::Unknown(text),
+        }
+    }
+
+    fn seen(&self, machine: Machine, scope: &str) -> Seen {
+        self.note(scope, Some(&machine.id));
+        Seen {
+            state: match machine.state {
+                MachineState::Creating => SeenState::Creating,
+                MachineState::Running => SeenState::Running,
+                MachineState::Stopped => SeenState::Stopped,
+                MachineState::Interrupted => SeenState::Interrupted,
+                MachineState::Removing => SeenState::Removing,
+                MachineState::Unknown => SeenState::Unknown,
+            },
+            reach: machine.reach.as_ref().and_then(|at| reach::text(at).ok()),
+            id: machine.id,
+            name: machine.name,
+            token: machine.token,
+            owner: machine.owner,
+            pool: machine.pool,
+            scope: Some(scope.to_owned()),
+        }
+    }
+
+    /// Removes what machines of this owner left behind, where a look a while ago saw it too.
+    /// Answers what is there now, for the next look.
+    pub async fn sweep_leftovers(&self, before: &BTreeSet<String>) -> BTreeSet<String> {
+        let scopes: Vec<String> = self.known().scopes.iter().cloned().collect();
+        let mut there = BTreeSet::new();
+        for scope in scopes {
+            let Ok(call) = self.call(&scope, None) else {
+                continue;
+            };
+            let leftovers = match call.plugin.list_leftovers(&call.context).await {
+                Ok(leftovers) => leftovers,
+                Err(error) => {
+                    tracing::warn!(%error, "leftovers could not be listed");
+                    self.failed(&call, "list-leftovers", error);
+                    continue;
+                }
+            };
+            for leftover in leftovers {
+                if leftover.owner != self.marks.owner {
+                    continue;
+                }
+                if !before.contains(&leftover.id) {
+                    there.insert(leftover.id);
+                    continue;
+                }
+                tracing::info!(
+                    what = leftover.sort,
+                    id = leftover.id,
+                    "a leftover is removed"
+                );
+                let done = call.plugin.destroy_leftover(&call.context, &leftover.id);
+                if let Err(error) = done.await {
+                    tracing::warn!(id = leftover.id, %error, "a leftover could not be removed");
+                    self.failed(&call, "destroy-leftover", error);
+                    there.insert(leftover.id);
+                }
+            }
+        }
+        there
+    }
+}
+
+struct Call {
+    plugin: Arc<Plugin>,
+    context: CallContext,
+}
+
+#[async_trait]
+impl Machines for DriverMachines {
+    async fn create(&self, record: &MachineRecord) -> Result<Seen, DriverFailure> {
+        self.note_scope(&record.scope);
+        let call = self.call(&record.scope, Some(&record.name))?;
+        let creation = Creation {
+            token: record.token.clone(),
+            name: record.name.clone(),
+            owner: self.marks.owner.clone(),
+            pool: self.marks.pool.clone(),
+            manager: self.marks.manager.clone(),
+            lease_until: record.lease_until.whole_seconds(),
+            ..Creation::default()
+        };
+        match call.plugin.create(&call.context, &creation).await {
+            Ok(machine) => Ok(self.seen(machine, &record.scope)),
+            Err(error) => Err(self.failed(&call, "create", error)),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Seen>, DriverFailure> {
+        let scopes: Vec<String> = self.known().scopes.iter().cloned().collect();
+        let mut all = Vec::new();
+        let mut known = BTreeSet::new();
+        for scope in scopes {
+            let call = self.call(&scope, None)?;
+            let machines = match call.plugin.list_machines(&call.context).await {
+                Ok(machines) => machines,
+                Err(error) => return Err(self.failed(&call, "list-machines", error)),
+            };
+            for machine in machines {
+                let ours = machine.owner == self.marks.owner && machine.pool == self.marks.pool;
+                // Scopes of one account with other settings show the same machines.
+                if ours && known.insert((call.plugin.info().id.clone(), machine.id.clone())) {
+                    let made_in = self.known().by_id.get(&machine.id).cloned();
+                    all.push(self.seen(machine, made_in.as_deref().unwrap_or(&scope)));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure> {
+        let Some(id) = &record.provider_id else {
+            return Err(DriverFailure::Transient(
+                "the machine's id at its provider is not known yet".into(),
+            ));
+        };
+        let call = self.call(&record.scope, Some(&record.name))?;
+        match call.plugin.destroy(&call.context, id).await {
+            Ok(()) | Err(CallError::Plugin(PluginError::NotFound(_))) => Ok(()),
+            Err(error) => Err(self.failed(&call, "destroy", error)),
+        }
+    }
+
+    async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure> {
+        let mut by_scope: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        {
+            let known = self.known();
+            for id in ids {
+                if let Some(scope) = known.by_id.get(id) {
+                    by_scope.entry(scope.clone()).or_default().push(id.clone());
+                }
+            }
+        }
+        for (scope, ids) in by_scope {
+            let call = self.call(&scope, None)?;
+            let renewed = call
+                .plugin
+                .renew_leases(&call.context, &ids, until.whole_seconds());
+            if let Err(error) = renewed.await {
+                return Err(self.failed(&call, "renew-leases", error));
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self, record: &MachineRecord) -> Look {
+        if record.reach.is_some() {
+            return Look {
+                ready: self.ways.ready(record).await,
+                reach: None,
+            };
+        }
+        // A provider may say the address some time after it made the machine.
+        let Some(id) = &record.provider_id else {
+            return Look::default();
+        };
+        let Ok(call) = self.call(&record.scope, Some(&record.name)) else {
+            return Look::default();
+        };
+        let reach = match call.plugin.get(&call.context, id).await {
+            Ok(machine) => machine.reach.as_ref().and_then(|at| reach::text(at).ok()),
+            Err(error) => {
+                self.failed(&call, "get", error);
+                None
+            }
+        };
+        if reach.is_none() {
+            return Look::default();
+        }
+        let record = MachineRecord {
+            reach: reach.clone(),
+            ..record.clone()
+        };
+        Look {
+            ready: self.ways.ready(&record).await,
+            reach,
+        }
+    }
+}

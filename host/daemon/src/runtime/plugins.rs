@@ -1,0 +1,277 @@
+//! The plugins of a running daemon: the directory with what the configuration says of each, and the
+//! grants of those it was shipped with.
+
+use super::answers::{PluginStatus, Plugins};
+use super::paths;
+use super::policies::Find;
+use crate::metrics::Metrics;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use springtide_config::{Catalog, Config};
+use springtide_plugins::contract::Kind;
+use springtide_plugins::{
+    Digest, Grants, Host, HostOptions, HttpGrant, Plugin, PluginOptions, Registry, RegistryOptions,
+    ToolGrant,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The digests of the plugins built with this program: a component with one of them is what its
+/// name says, and gets what that needs.
+const SHIPPED: &str = include_str!(concat!(env!("OUT_DIR"), "/shipped.json"));
+
+/// The name the driver `local` calls the helper by.
+const LOCAL_TOOL: &str = "springtide-local";
+
+/// The plugins of a daemon.
+pub struct Installed {
+    registry: Registry,
+    config: std::sync::Mutex<BTreeMap<String, PluginOptions>>,
+    shipped: Shipped,
+}
+
+/// What the shipped plugins need of this host.
+#[derive(Clone, Debug)]
+struct Shipped {
+    helper: PathBuf,
+    local_root: PathBuf,
+}
+
+impl Installed {
+    /// Loads what there is. A plugin that is refused is logged and shown, and stops no other.
+    ///
+    /// # Errors
+    /// Where the engine does not start, or the directory can't be used.
+    pub async fn start(config: &Config, state: &Path, metrics: Metrics) -> Result<Arc<Installed>> {
+        let shipped = Shipped::of(config, state);
+        let plugins = options(config, &shipped);
+        let directory = directory(config);
+        let (cache, scratch) = (state.join("compiled"), state.join("scratch"));
+        let kept = plugins.clone();
+        let registry = tokio::task::spawn_blocking(move || -> Result<Registry> {
+            let host = Host::new(&HostOptions {
+                cache: Some(cache),
+                scratch: Some(scratch),
+            })
+            .context("starting the WebAssembly engine")?;
+            let registry = Registry::open(RegistryOptions {
+                host,
+                directory,
+                plugins,
+            })
+            .context("loading the plugins")?;
+            Ok(registry)
+        })
+        .await
+        .context("loading the plugins")??;
+        let installed = Arc::new(Installed {
+            registry,
+            config: std::sync::Mutex::new(kept),
+            shipped,
+        });
+        for plugin in installed.all() {
+            match &plugin.trouble {
+                None => tracing::info!(
+                    plugin = plugin.id,
+                    version = plugin.version,
+                    "a plugin was loaded"
+                ),
+                Some(why) => {
+                    metrics.plugin_failed(&plugin.id, "load");
+                    tracing::error!(plugin = plugin.id, why, "a plugin was refused");
+                }
+            }
+        }
+        Ok(installed)
+    }
+
+    /// Counts the swaps of plugins.
+    #[must_use]
+    pub fn swapped(&self) -> watch::Receiver<u64> {
+        self.registry.swapped()
+    }
+
+    /// What the configuration says of plugins has changed.
+    pub fn reconfigure(&self, config: &Config) {
+        let new = options(config, &self.shipped);
+        let mut known = self
+            .config
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *known != new {
+            *known = new.clone();
+            self.registry.reconfigure(new);
+        }
+    }
+
+    /// The schema of a driver's settings, where it is installed.
+    #[must_use]
+    pub fn driver_schema(&self, id: &str) -> Option<Value> {
+        self.schema(id, Kind::Driver)
+    }
+
+    fn schema(&self, id: &str, kind: Kind) -> Option<Value> {
+        let plugin = self.registry.find(id)?;
+        (plugin.kind() == kind).then(|| plugin.schema().value().clone())
+    }
+
+    fn of_kind(&self, kind: Kind) -> Vec<String> {
+        let all = self.registry.all().into_iter();
+        all.filter(|plugin| plugin.kind == Some(kind))
+            .map(|plugin| plugin.id)
+            .collect()
+    }
+}
+
+impl Find for Installed {
+    fn find(&self, id: &str) -> Option<Arc<Plugin>> {
+        self.registry.find(id)
+    }
+}
+
+impl Catalog for Installed {
+    fn driver(&self, id: &str) -> Option<Value> {
+        self.schema(id, Kind::Driver)
+    }
+
+    fn policy(&self, id: &str) -> Option<Value> {
+        self.schema(id, Kind::Policy)
+    }
+
+    fn drivers(&self) -> Vec<String> {
+        self.of_kind(Kind::Driver)
+    }
+
+    fn policies(&self) -> Vec<String> {
+        self.of_kind(Kind::Policy)
+    }
+}
+
+#[async_trait::async_trait]
+impl Plugins for Installed {
+    fn all(&self) -> Vec<PluginStatus> {
+        let all = self.registry.all().into_iter();
+        all.map(|plugin| PluginStatus {
+            kind: plugin.kind.map(|kind| kind.to_string()).unwrap_or_default(),
+            version: plugin
+                .version
+                .map(|version| version.to_string())
+                .unwrap_or_default(),
+            digest: plugin
+                .digest
+                .map(|digest| digest.to_string())
+                .unwrap_or_default(),
+            trouble: plugin.trouble,
+            id: plugin.id,
+        })
+        .collect()
+    }
+
+    async fn reload(&self, id: &str) -> Result<PluginStatus> {
+        self.registry.reload(id).await?;
+        self.all()
+            .into_iter()
+            .find(|plugin| plugin.id == id)
+            .with_context(|| format!("there is no plugin {id}"))
+    }
+}
+
+/// Where plugins are looked for.
+#[must_use]
+pub fn directory(config: &Config) -> PathBuf {
+    match &config.springtide.plugin_dir {
+        Some(directory) => directory.clone(),
+        None => paths::shipped("plugins"),
+    }
+}
+
+impl Shipped {
+    fn of(config: &Config, state: &Path) -> Shipped {
+        let springtide = &config.springtide;
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Shipped {
+            helper: match &springtide.helper {
+                Some(helper) => absolute(helper),
+                None => paths::shipped("springtide-helper"),
+            },
+            local_root: match &springtide.local_root {
+                Some(root) => absolute(root),
+                None => state.join("machines"),
+            },
+        }
+    }
+
+    /// What a shipped plugin of this name gets without being granted it.
+    fn grants(&self, id: &str) -> Option<Grants> {
+        match id {
+            "local" => {
+                let root = self.local_root.to_string_lossy().into_owned();
+                let tool = ToolGrant {
+                    path: self.helper.clone(),
+                    env: BTreeMap::from([
+                        ("SPRINGTIDE_LOCAL_ROOT".to_owned(), root),
+                        // Jobs on the machine find their programs as the daemon does.
+                        ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
+                        ("HOME".to_owned(), std::env::var("HOME").unwrap_or_default()),
+                    ]),
+                    allow: Some(vec![vec!["local".to_owned()]]),
+                };
+                Some(Grants {
+                    tools: BTreeMap::from([(LOCAL_TOOL.to_owned(), tool)]),
+                    ..Grants::default()
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What each plugin is loaded with, for who only looks at them.
+#[must_use]
+pub fn plugin_options(config: &Config, state: &Path) -> BTreeMap<String, PluginOptions> {
+    options(config, &Shipped::of(config, state))
+}
+
+/// What each plugin is loaded with: what the file says, and for shipped ones what they need.
+fn options(config: &Config, shipped: &Shipped) -> BTreeMap<String, PluginOptions> {
+    let digests: BTreeMap<String, String> = serde_json::from_str(SHIPPED).unwrap_or_default();
+    let mut all: BTreeMap<String, PluginOptions> = BTreeMap::new();
+    for (file, digest) in digests {
+        let id = file.strip_suffix(".wasm").unwrap_or(&file);
+        if let (Some(grants), Ok(digest)) = (shipped.grants(id), digest.parse::<Digest>()) {
+            all.entry(id.to_owned()).or_default().shipped = Some((digest, grants));
+        }
+    }
+    for (id, entry) in &config.plugins {
+        let at = all.entry(id.clone()).or_default();
+        at.file.clone_from(&entry.file);
+        at.digest = entry.digest.as_ref().and_then(|text| text.parse().ok());
+        at.grants = granted(&entry.grants);
+    }
+    all
+}
+
+fn granted(grants: &springtide_config::Grants) -> Grants {
+    Grants {
+        files: grants.files,
+        http: grants.http.as_ref().map(|http| HttpGrant {
+            origins: http.origins.clone(),
+            allow_private: http.allow_private,
+            credentials: http.credentials.clone(),
+        }),
+        tools: grants
+            .tools
+            .iter()
+            .map(|(name, tool)| {
+                let tool = ToolGrant {
+                    path: tool.path.clone(),
+                    env: tool.env.clone(),
+                    allow: tool.allow.clone(),
+                };
+                (name.clone(), tool)
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,625 @@
+//! One pool from its entry in the configuration to its end: who the runner is, its driver, its state
+//! taken up, its loop and what advises it.
+
+use super::advice::Adviser;
+use super::driver::{DriverMachines, Marks};
+use super::identity::{Identities, Identity, Kept};
+use super::job_dir::JobDirs;
+use super::jobs::{PoolJobs, Shared};
+use super::plugins::Installed;
+use super::policies::{self, Policies};
+use super::pools::{PoolHandle, Pools};
+use super::reach::Ways;
+use super::scope::Scope;
+use super::setup::Setup;
+use super::slots::Slots;
+use super::troubles::Troubles;
+use crate::metrics::{Metrics, RunnerLabels};
+use crate::pool_loop::{PoolLoop, now};
+use crate::view::PoolView;
+use springtide_config::Machine;
+use springtide_control::{
+    Controller, Effect, Happening, MachineRecord, Options, SqliteStore, Store, StoreError,
+};
+use springtide_pool::{Counts, Limits, Millis, RetireCause, Source, Targets};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Between two tries to learn from GitLab which runner this is.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Between two looks for what machines left behind.
+const LEFTOVERS: Duration = Duration::from_secs(300);
+
+/// What all pools of a daemon share.
+pub struct Common {
+    /// The state's file.
+    pub state: PathBuf,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The directory relative paths of the configuration are in.
+    pub beside: PathBuf,
+    /// The manager's id at GitLab.
+    pub system_id: String,
+    /// The plugins.
+    pub plugins: Arc<Installed>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The pools that are shown.
+    pub pools: Pools,
+    /// `concurrent`.
+    pub slots: Slots,
+    /// The ways to machines.
+    pub ways: Ways,
+    /// No more time: jobs that run are ended.
+    pub interrupt: CancellationToken,
+    /// The pools of the state that are taken up, by their keys.
+    pub claims: Mutex<BTreeSet<String>>,
+}
+
+/// A pool of the state that is taken up; another may take it up once this is dropped.
+struct Claim {
+    common: Arc<Common>,
+    key: String,
+}
+
+impl Claim {
+    fn new(common: &Arc<Common>, key: &str) -> Option<Claim> {
+        let mut claims = common.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.insert(key.to_owned()).then(|| Claim {
+            common: Arc::clone(common),
+            key: key.to_owned(),
+        })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let claims = &self.common.claims;
+        let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.remove(&self.key);
+    }
+}
+
+/// What a pool is told by the daemon.
+#[derive(Clone)]
+pub enum Order {
+    /// The entry has changed.
+    Reconfigure(Arc<Setup>),
+    /// Take no more jobs, finish those there are, leave the machines.
+    Close,
+    /// The same, and take the machines along.
+    Leave(RetireCause),
+    /// No more time for jobs that wait.
+    EndHeld,
+}
+
+/// A pool that was started.
+pub struct Started {
+    /// Its key among the pools that are shown.
+    pub entry: String,
+    /// The runner's name and GitLab.
+    pub runner: (String, String),
+    /// Where to tell it something.
+    pub orders: mpsc::UnboundedSender<Order>,
+    /// The entry it was started with, or last changed to.
+    pub fingerprint: String,
+    /// The limits without a share of `concurrent`; the share is the daemon's.
+    pub limits: watch::Receiver<Limits>,
+    /// Woken by webhooks.
+    pub notify: Arc<Notify>,
+    /// Its end.
+    pub end: tokio::task::JoinHandle<Result<(), StoreError>>,
+}
+
+/// Starts a pool. It works as soon as it can.
+#[must_use]
+pub fn start(common: Arc<Common>, setup: Arc<Setup>) -> Started {
+    let (orders, from) = mpsc::unbounded_channel();
+    let (limits, seen) = watch::channel(setup.runner.limits());
+    let notify = Arc::new(Notify::new());
+    let fingerprint = setup.runner.fingerprint.clone();
+    let entry = setup.runner.key.clone();
+    let runner = (setup.runner.name.clone(), setup.runner.url.to_string());
+    let starting = Starting {
+        entry: setup.runner.key.clone(),
+        common,
+        setup: watch::Sender::new(setup),
+        orders: from,
+        limits,
+        notify: Arc::clone(&notify),
+        troubles: Troubles::default(),
+    };
+    Started {
+        entry,
+        runner,
+        orders,
+        fingerprint,
+        limits: seen,
+        notify,
+        end: tokio::spawn(starting.run()),
+    }
+}
+
+/// Starts a pool whose runner is no longer in the configuration: its jobs are finished and its
+/// machines removed.
+///
+/// # Errors
+/// Where what was kept of it can't be used; for people.
+pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Started, String> {
+    let entry = format!(
+        "[[runners]]\nname = {}\nurl = {}\ntoken = \"orphan\"\nexecutor = \"shell+machine\"\n[runners.machine]\nMachineDriver = \"none\"\nMachineName = \"none-%s\"\n",
+        toml::Value::from(kept.name.as_str()),
+        toml::Value::from(kept.url.as_str()),
+    );
+    let (config, _) = springtide_config::parse(&springtide_config::Source::of(entry));
+    let config = config.ok_or("the entry made for it can't be read")?;
+    let runner = config
+        .runners
+        .first()
+        .ok_or("the entry made for it has an error")?;
+    let setup = Arc::new(Setup::new(&config, runner, &common.system_id)?);
+    let (orders, from) = mpsc::unbounded_channel();
+    let (limits, seen) = watch::channel(setup.runner.limits());
+    let notify = Arc::new(Notify::new());
+    let starting = Starting {
+        entry: key.to_owned(),
+        setup: watch::Sender::new(setup),
+        orders: from,
+        limits,
+        notify: Arc::clone(&notify),
+        troubles: Troubles::default(),
+        common: Arc::clone(&common),
+    };
+    starting.troubles.set(
+        "configuration",
+        Some("this runner is no longer in the configuration: its machines go".into()),
+    );
+    let claim = Claim::new(&common, key).ok_or("it is taken up already")?;
+    let known = Known {
+        _claim: claim,
+        key: key.to_owned(),
+        marks: Marks {
+            owner: kept.owner.clone(),
+            pool: key.to_owned(),
+            manager: common.system_id.clone(),
+        },
+        scope: String::new(),
+        machine_name: "none-%s".into(),
+    };
+    // It is there before the loop is: a channel keeps it.
+    orders.send(Order::Leave(RetireCause::Orphaned)).ok();
+    let entry = key.to_owned();
+    Ok(Started {
+        entry: key.to_owned(),
+        runner: (kept.name.clone(), kept.url.clone()),
+        orders,
+        fingerprint: String::new(),
+        limits: seen,
+        notify,
+        end: tokio::spawn(async move {
+            let end = starting.take_up(known).await;
+            common.pools.remove(&entry);
+            end
+        }),
+    })
+}
+
+struct Starting {
+    entry: String,
+    common: Arc<Common>,
+    setup: watch::Sender<Arc<Setup>>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    limits: watch::Sender<Limits>,
+    notify: Arc<Notify>,
+    troubles: Troubles,
+}
+
+/// A state taken up: its controller, what it wants done, and the machines it had.
+type Taken = (Controller<SqliteStore>, Vec<Effect>, Vec<MachineRecord>);
+
+/// What is needed before a pool can be taken up.
+struct Known {
+    key: String,
+    _claim: Claim,
+    marks: Marks,
+    scope: String,
+    machine_name: String,
+}
+
+impl Starting {
+    async fn run(mut self) -> Result<(), StoreError> {
+        self.show(PoolView::default(), None);
+        let known = loop {
+            match self.learn().await {
+                Ok(known) => break known,
+                Err(why) => {
+                    let runner = self.setup.borrow().runner.name.clone();
+                    tracing::warn!(runner, why, "a runner can't work");
+                    self.troubles.set("start", Some(why));
+                }
+            }
+            if self.wait().await {
+                self.common.pools.remove(&self.entry);
+                return Ok(());
+            }
+        };
+        self.troubles.set("start", None);
+        let (common, entry) = (Arc::clone(&self.common), self.entry.clone());
+        let end = self.take_up(known).await;
+        common.pools.remove(&entry);
+        end
+    }
+
+    /// Waits until another try makes sense; true where the daemon wants no more of it.
+    async fn wait(&mut self) -> bool {
+        let mut swapped = self.common.plugins.swapped();
+        swapped.mark_unchanged();
+        tokio::select! {
+            order = self.orders.recv() => match order {
+                Some(Order::Reconfigure(setup)) => {
+                    self.reconfigured(setup);
+                    false
+                }
+                Some(Order::EndHeld) => false,
+                Some(Order::Close | Order::Leave(_)) | None => true,
+            },
+            _ = swapped.changed() => false,
+            () = tokio::time::sleep(AGAIN) => false,
+        }
+    }
+
+    fn reconfigured(&self, setup: Arc<Setup>) {
+        self.limits.send_replace(setup.runner.limits());
+        self.setup.send_replace(setup);
+    }
+
+    async fn learn(&self) -> Result<Known, String> {
+        let setup = self.setup.borrow().clone();
+        let machine = machine_of(&setup)?;
+        let identity = self.identity(&setup).await?;
+        let key = identity.key();
+        let owner = setup.runner.pool.owner.clone();
+        let scope = scope(&self.common.plugins, &setup, machine)?;
+        let claim = Claim::new(&self.common, &key).ok_or_else(|| {
+            format!(
+                "another entry of the file is the same runner, number {} of GitLab: keep one of them",
+                identity.runner
+            )
+        })?;
+        Ok(Known {
+            _claim: claim,
+            scope,
+            machine_name: machine.machine_name.clone(),
+            marks: Marks {
+                owner: owner.unwrap_or_else(|| identity.owner()),
+                pool: key.clone(),
+                manager: self.common.system_id.clone(),
+            },
+            key,
+        })
+    }
+
+    /// GitLab's number of the runner: what it told once is kept.
+    async fn identity(&self, setup: &Setup) -> Result<Identity, String> {
+        use secrecy::ExposeSecret;
+        let token = setup.runner.token.expose_secret();
+        let url = setup.runner.url.as_str();
+        let identities = Identities::of(&self.common.directory);
+        let broken = |error: std::io::Error| {
+            format!("the runners known to the state can't be read or written: {error}")
+        };
+        if let Some(identity) = identities.get(url, token).map_err(broken)? {
+            return Ok(identity);
+        }
+        let verified = setup.client.verify(&setup.identity).await;
+        let runner = match verified {
+            Ok(verified) => verified.id,
+            Err(error) => return Err(error.to_string()),
+        };
+        let identity = Identity {
+            url: url.to_owned(),
+            runner,
+        };
+        identities.put(token, &identity).map_err(broken)?;
+        Ok(identity)
+    }
+
+    /// Takes up the pool's state and runs its loop to its end.
+    async fn take_up(mut self, known: Known) -> Result<(), StoreError> {
+        let common = Arc::clone(&self.common);
+        let setup = self.setup.borrow().clone();
+        let labels = RunnerLabels {
+            short_token: setup.runner.short_token().to_owned(),
+            name: setup.runner.name.clone(),
+            system_id: common.system_id.clone(),
+        };
+        let (taken, taken_from) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            setup: self.setup.clone(),
+            slots: common.slots.clone(),
+            ways: common.ways.clone(),
+            metrics: common.metrics.clone(),
+            labels: labels.clone(),
+            taken,
+            troubles: self.troubles.clone(),
+            interrupt: common.interrupt.clone(),
+        });
+        let jobs_in = common.directory.join("jobs").join(&known.key);
+        let jobs = JobDirs::open(jobs_in.clone())
+            .and_then(|dirs| PoolJobs::new(Arc::clone(&shared), dirs))
+            .map_err(|error| unreadable(&jobs_in, &error))?;
+        let kept = Kept {
+            name: setup.runner.name.clone(),
+            url: setup.runner.url.to_string(),
+            owner: known.marks.owner.clone(),
+        };
+        Identities::of(&common.directory)
+            .keep(&known.key, &kept)
+            .map_err(|error| unreadable(&common.directory, &error))?;
+        let (controller, effects, records) = self.controller(&known, &jobs, &jobs_in)?;
+        let machines = Arc::new(DriverMachines::new(
+            Arc::clone(&common.plugins) as Arc<_>,
+            known.marks.clone(),
+            common.ways.clone(),
+            common.metrics.clone(),
+            &records,
+        ));
+        machines.note_scope(&known.scope);
+        let pool = PoolLoop::new(
+            controller,
+            Arc::clone(&machines) as Arc<_>,
+            Arc::new(jobs.clone()),
+        )
+        .counted_in(common.metrics.clone());
+        let (tell, view) = (pool.teller(), pool.view());
+        jobs.tell(tell.clone());
+        let heard = watch::Sender::new(Vec::new());
+        common.pools.insert(
+            self.entry.clone(),
+            PoolHandle {
+                name: setup.runner.name.clone(),
+                pool: Some(known.key.clone()),
+                notify: Arc::clone(&self.notify),
+                labels,
+                view: view.clone(),
+                tell: Some(tell.clone()),
+                trouble: self.troubles.shown(),
+                heard: heard.subscribe(),
+            },
+        );
+        let adviser = Adviser {
+            shared: Arc::clone(&shared),
+            plugins: Arc::clone(&common.plugins) as Arc<_>,
+            swapped: common.plugins.swapped(),
+            view,
+            tell: tell.clone(),
+            taken: taken_from,
+            notify: Arc::clone(&self.notify),
+            heard,
+            beside: common.beside.clone(),
+        };
+        let helpers = [
+            tokio::spawn(adviser.run()),
+            tokio::spawn(sweep(Arc::clone(&machines))),
+        ];
+        tracing::info!(
+            runner = setup.runner.name,
+            pool = known.key,
+            "a runner works"
+        );
+        let mut running = tokio::spawn(pool.run(effects));
+        let end = loop {
+            tokio::select! {
+                end = &mut running => break end,
+                Some(order) = self.orders.recv() => self.obey(order, &tell, &machines),
+            }
+        };
+        for helper in helpers {
+            helper.abort();
+        }
+        match end {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(StoreError {
+                attempt: "writing",
+                location: common.state.display().to_string(),
+                why: format!("the loop of {} died: {error}", setup.runner.name),
+            }),
+        }
+    }
+
+    /// The state taken up, and told all that is known before its first step.
+    fn controller(
+        &self,
+        known: &Known,
+        jobs: &PoolJobs,
+        jobs_in: &std::path::Path,
+    ) -> Result<Taken, StoreError> {
+        let setup = self.setup.borrow().clone();
+        let mut store = SqliteStore::open(&self.common.state, &known.key)?;
+        let records = store.load()?.machines;
+        let limits = setup.runner.limits();
+        let targets = self.first_targets(&setup, &records, limits);
+        let options = Options::new(
+            &known.marks.owner,
+            &known.key,
+            &known.scope,
+            &known.machine_name,
+            limits,
+        );
+        let seed = getrandom::u64().map_err(|error| StoreError {
+            attempt: "reading",
+            location: "the system's randomness".into(),
+            why: error.to_string(),
+        })?;
+        let (mut controller, mut effects) =
+            Controller::start(store, options, targets, seed, now())?;
+        if setup.runner.queue.is_some() {
+            let unread = Source::Stale { age: Millis(0) };
+            effects.extend(controller.handle(Happening::Source(unread), now())?);
+        }
+        let on_disk = jobs
+            .on_disk()
+            .map_err(|error| unreadable(jobs_in, &error))?;
+        for job in on_disk {
+            effects.extend(controller.handle(Happening::Found(job), now())?);
+        }
+        Ok((controller, effects, records))
+    }
+
+    /// What the policies want before the first step: without it a pool would begin with the idle
+    /// machines of the day in the middle of the night.
+    fn first_targets(&self, setup: &Setup, records: &[MachineRecord], limits: Limits) -> Targets {
+        let machines: Vec<_> = records
+            .iter()
+            .map(|record| record.machine.clone())
+            .collect();
+        let pool = PoolView {
+            counts: Counts::of(&machines),
+            limits,
+            ..PoolView::default()
+        };
+        let view = policies::view(&pool, None, now());
+        let mut chain = Policies::new(&setup.runner.name, &setup.runner.policy_chain());
+        let start = setup.runner.targets();
+        let (targets, _) = chain.ask(&*self.common.plugins, &view, start, now());
+        targets
+    }
+
+    fn obey(
+        &self,
+        order: Order,
+        tell: &mpsc::UnboundedSender<Happening>,
+        machines: &DriverMachines,
+    ) {
+        let what = match order {
+            Order::Close => Happening::Close,
+            Order::Leave(cause) => Happening::Leave(cause),
+            Order::EndHeld => Happening::EndHeld,
+            Order::Reconfigure(setup) => {
+                let made = machine_of(&setup).and_then(|machine| {
+                    let scope = scope(&self.common.plugins, &setup, machine)?;
+                    Ok((scope, machine.machine_name.clone()))
+                });
+                self.reconfigured(setup);
+                match made {
+                    Ok((scope, machine_name)) => {
+                        machines.note_scope(&scope);
+                        self.troubles.set("configuration", None);
+                        // A loop that is over obeys no more.
+                        tell.send(Happening::Pause(false)).ok();
+                        Happening::Made {
+                            scope,
+                            machine_name,
+                        }
+                    }
+                    Err(why) => {
+                        self.troubles.set("configuration", Some(why));
+                        Happening::Pause(true)
+                    }
+                }
+            }
+        };
+        tell.send(what).ok();
+    }
+
+    fn show(&self, view: PoolView, tell: Option<mpsc::UnboundedSender<Happening>>) {
+        let setup = self.setup.borrow().clone();
+        self.common.pools.insert(
+            self.entry.clone(),
+            PoolHandle {
+                name: setup.runner.name.clone(),
+                pool: None,
+                notify: Arc::clone(&self.notify),
+                labels: RunnerLabels {
+                    short_token: setup.runner.short_token().to_owned(),
+                    name: setup.runner.name.clone(),
+                    system_id: self.common.system_id.clone(),
+                },
+                view: watch::Sender::new(view).subscribe(),
+                tell,
+                trouble: self.troubles.shown(),
+                heard: watch::Sender::new(Vec::new()).subscribe(),
+            },
+        );
+    }
+}
+
+/// The part of an entry that pools are made of, where this version can run it.
+fn machine_of(setup: &Setup) -> Result<&Machine, String> {
+    use springtide_config::Executor;
+    match &setup.runner.executor {
+        Executor::ShellMachine => {}
+        Executor::DockerMachine => {
+            return Err(
+                "the Docker executor is not there yet: this runner takes no jobs; write executor = \"shell+machine\" to run jobs in a shell on the machine"
+                    .into(),
+            );
+        }
+        Executor::Other(name) => {
+            return Err(format!(
+                "the executor {name:?} has no machines: leave this runner to GitLab Runner, or write executor = \"shell+machine\""
+            ));
+        }
+    }
+    setup
+        .runner
+        .machine
+        .as_ref()
+        .ok_or_else(|| "there is no [runners.machine]".to_owned())
+}
+
+/// The scope new machines are made in.
+fn scope(plugins: &Installed, setup: &Setup, machine: &Machine) -> Result<String, String> {
+    let schema = plugins
+        .driver_schema(&machine.machine_driver)
+        .ok_or_else(|| {
+            format!(
+                "the driver {:?} is not installed: put its file into the plugin directory",
+                machine.machine_driver
+            )
+        })?;
+    let (settings, problems) = machine.driver_settings(&schema, "%s");
+    let errors: Vec<String> = problems
+        .iter()
+        .filter(|problem| problem.is_error())
+        .map(|problem| format!("{}; {}", problem.text, problem.advice))
+        .collect();
+    if !errors.is_empty() {
+        return Err(errors.join("; "));
+    }
+    let named = machine
+        .machine_options_with_name
+        .iter()
+        .filter(|option| !option.is_host())
+        .map(|option| option.flag.clone())
+        .collect::<BTreeSet<_>>();
+    Ok(Scope {
+        driver: machine.machine_driver.clone(),
+        runner: setup.runner.name.clone(),
+        settings: settings.into(),
+        named: named.into_iter().collect(),
+    }
+    .text())
+}
+
+/// Removes what machines left behind, seen twice, for as long as the pool lives.
+async fn sweep(machines: Arc<DriverMachines>) {
+    let mut before = BTreeSet::new();
+    loop {
+        before = machines.sweep_leftovers(&before).await;
+        tokio::time::sleep(LEFTOVERS).await;
+    }
+}
+
+fn unreadable(path: &std::path::Path, error: &std::io::Error) -> StoreError {
+    StoreError {
+        attempt: "reading",
+        location: path.display().to_string(),
+        why: error.to_string(),
+    }
+}

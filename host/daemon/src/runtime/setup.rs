@@ -1,0 +1,124 @@
+//! A runner as it is configured now: what its loop, its jobs and its queue go by.
+
+use springtide_config::{Config, Runner};
+use springtide_control::MachineRecord;
+use springtide_gitlab::queue::QueueOptions;
+use springtide_gitlab::{Client, ClientOptions, HealthLimits, Info, RunnerIdentity};
+use springtide_jobs::{JobSettings, Shell};
+use std::path::Path;
+use std::time::Duration;
+
+/// A runner's entry and what was made of it.
+pub struct Setup {
+    /// The entry.
+    pub runner: Runner,
+    /// Its GitLab.
+    pub client: Client,
+    /// Who asks for jobs.
+    pub identity: RunnerIdentity,
+    /// The least time between two requests.
+    pub check_interval: Duration,
+    /// The shell of scripts.
+    pub shell: Shell,
+}
+
+impl Setup {
+    /// Makes the client of an entry.
+    ///
+    /// # Errors
+    /// Where its certificates can't be used, or its shell is unknown; for people.
+    pub fn new(config: &Config, runner: &Runner, system_id: &str) -> Result<Setup, String> {
+        let shell = match &runner.shell {
+            Some(name) => name.parse().map_err(|error| format!("`shell`: {error}"))?,
+            None => Shell::Any,
+        };
+        let client =
+            Client::new(client_options(config, runner)).map_err(|error| error.to_string())?;
+        let info = Info::new(
+            runner.executor.name(),
+            runner.shell.as_deref().unwrap_or("bash"),
+        );
+        Ok(Setup {
+            client,
+            identity: RunnerIdentity {
+                token: runner.token.clone(),
+                system_id: system_id.to_owned(),
+                info,
+            },
+            check_interval: config.check_interval,
+            shell,
+            runner: runner.clone(),
+        })
+    }
+
+    /// When GitLab's refusals switch the runner off.
+    #[must_use]
+    pub fn health_limits(&self) -> HealthLimits {
+        HealthLimits {
+            requests: self.runner.unhealthy_requests_limit,
+            interval: self.runner.unhealthy_interval,
+        }
+    }
+
+    /// What a job needs to know of its runner and this machine.
+    #[must_use]
+    pub fn job_settings(&self, machine: &MachineRecord) -> JobSettings {
+        let runner = &self.runner;
+        JobSettings {
+            shell: self.shell,
+            builds_dir: runner.builds_dir.clone(),
+            environment: runner.environment.0.clone(),
+            clone_url: runner.clone_url.as_ref().map(ToString::to_string),
+            pre_get_sources_script: runner.pre_get_sources_script.clone(),
+            post_get_sources_script: runner.post_get_sources_script.clone(),
+            pre_build_script: runner.pre_build_script.clone(),
+            post_build_script: runner.post_build_script.clone(),
+            debug_trace_disabled: runner.debug_trace_disabled,
+            get_sources_timeout: runner.get_sources_timeout,
+            runner_name: runner.name.clone(),
+            runner_short_token: runner.short_token().to_owned(),
+            system_id: self.identity.system_id.clone(),
+            machine_name: machine.name.clone(),
+            ..JobSettings::default()
+        }
+    }
+
+    /// Where the runner's waiting jobs are read, if the entry says so.
+    ///
+    /// # Errors
+    /// Where the file with the token can't be read; for people.
+    pub fn queue_options(&self, beside: &Path) -> Result<Option<QueueOptions>, String> {
+        let Some(queue) = &self.runner.queue else {
+            return Ok(None);
+        };
+        let file = beside.join(&queue.token_file);
+        let token = std::fs::read_to_string(&file).map_err(|error| {
+            format!(
+                "reading the token of [runners.queue] from {}: {error}; write a token with the scope read_api there",
+                file.display()
+            )
+        })?;
+        Ok(Some(QueueOptions {
+            projects: queue.projects.clone(),
+            groups: queue.groups.clone(),
+            tags: queue.tags.clone(),
+            run_untagged: queue.run_untagged,
+            refresh: queue.refresh,
+            stale_after: queue.stale_after,
+            tls_ca_file: self.runner.tls_ca_file.clone(),
+            requests_per_minute: usize::try_from(queue.requests_per_minute).unwrap_or(usize::MAX),
+            ..QueueOptions::new(self.runner.url.as_str(), token.trim().to_owned().into())
+        }))
+    }
+}
+
+fn client_options(config: &Config, runner: &Runner) -> ClientOptions {
+    let options = ClientOptions::new(runner.url.as_str());
+    ClientOptions {
+        tls_ca_file: runner.tls_ca_file.clone(),
+        tls_cert_file: runner.tls_cert_file.clone(),
+        tls_key_file: runner.tls_key_file.clone(),
+        connection_max_age: config.connection_max_age.unwrap_or(Duration::MAX),
+        ..options
+    }
+}
