@@ -1,1 +1,366 @@
-//! End-to-end tests.
+//! A site for end-to-end tests: a sandbox GitLab with a repository, a configuration, and the daemon
+//! as a process of its own, as it ships.
+//!
+//! The programs and the plugins are those `cargo xtask test` has built: a test that does not find
+//! them fails and says so.
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use springtide_sandbox::{JobView, Sandbox, SandboxOptions};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// How long a test waits for something that should happen at once.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// The project the sandbox serves.
+pub const PROJECT: &str = "team/app";
+
+/// A sandbox GitLab and everything a daemon needs beside it, in a directory of its own.
+pub struct Site {
+    folder: tempfile::TempDir,
+    /// The GitLab.
+    pub sandbox: Sandbox,
+}
+
+/// The directory programs are built into: that of this test.
+fn built() -> Result<PathBuf> {
+    let test = std::env::current_exe().context("finding this test's own file")?;
+    // <target>/<profile>/deps/<test>
+    let directory = test.ancestors().nth(2);
+    Ok(directory
+        .context("this test is in no target directory")?
+        .to_path_buf())
+}
+
+/// A program of the workspace.
+///
+/// # Errors
+/// Where it was not built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = built()?.join(name);
+    if !path.exists() {
+        bail!("{name} is not built; run `cargo xtask test`, or `cargo build --workspace --bins`");
+    }
+    Ok(path)
+}
+
+/// The directory with the shipped plugins.
+///
+/// # Errors
+/// Where they were not built.
+pub fn plugins() -> Result<PathBuf> {
+    let path = match std::env::var_os("SPRINGTIDE_PLUGINS") {
+        Some(path) => PathBuf::from(path),
+        None => built()?.join("../plugins"),
+    };
+    if !path.join("local.wasm").exists() {
+        bail!("the plugins are not built; run `cargo xtask plugins`");
+    }
+    Ok(path)
+}
+
+impl Site {
+    /// A site whose GitLab is this.
+    ///
+    /// # Errors
+    /// Where a part of it can't be made.
+    pub async fn new(options: SandboxOptions) -> Result<Site> {
+        let folder = tempfile::Builder::new()
+            .prefix("springtide-site-")
+            .tempdir()?;
+        let sandbox = Sandbox::start(SandboxOptions {
+            trace_update_interval: 1,
+            long_poll: Duration::from_secs(1),
+            ..options
+        })
+        .await?;
+        let repository = folder.path().join("app");
+        repository_at(&repository).await?;
+        sandbox.add_repository(PROJECT, &repository)?;
+        std::fs::write(folder.path().join("read-api.token"), "glpat-sandbox\n")?;
+        let site = Site { folder, sandbox };
+        site.configure(&site.runner("elastic", ""))?;
+        Ok(site)
+    }
+
+    /// The site's directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration's file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path().join("config.toml")
+    }
+
+    /// A runner's entry on the driver `local`, with more lines at its end.
+    #[must_use]
+    pub fn runner(&self, name: &str, more: &str) -> String {
+        let url = self.sandbox.url();
+        format!(
+            r#"
+[[runners]]
+name = "{name}"
+url = "{url}"
+token = "glrt-sandbox-token"
+executor = "shell+machine"
+limit = 4
+request_concurrency = 4
+  [runners.machine]
+  MachineDriver = "local"
+  MachineName = "{name}-%s"
+  MachineOptions = ["local-boot-delay=100"]
+  IdleCount = 0
+  IdleTime = 1
+  [runners.queue]
+  projects = ["{PROJECT}"]
+  run_untagged = true
+  token_file = "read-api.token"
+  refresh = 1
+{more}"#
+        )
+    }
+
+    /// Writes the configuration with these runners.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn configure(&self, runners: &str) -> Result<()> {
+        let folder = self.path().display();
+        let (plugins, helper) = (plugins()?, program("springtide-helper")?);
+        let text = format!(
+            r#"
+concurrent = 8
+check_interval = 1
+shutdown_timeout = 5
+[springtide]
+plugin_dir = "{}"
+helper = "{}"
+state = "sqlite:{folder}/state/state.db"
+local_root = "{folder}/machines"
+{runners}"#,
+            plugins.display(),
+            helper.display()
+        );
+        let new = self.path().join("config.new");
+        std::fs::write(&new, text)?;
+        Ok(std::fs::rename(new, self.config())?)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn start(&self, arguments: &[&str]) -> Result<Daemon> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        let child = Command::new(program("springtide")?)
+            .arg("run")
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut daemon = Daemon { child };
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Some(status) = daemon.child.try_wait()? {
+                bail!("the daemon ended with {status}: {}", self.log());
+            }
+            if self.status().await.is_ok() {
+                return Ok(daemon);
+            }
+            if begun.elapsed() > SOON {
+                bail!("the daemon does not answer: {}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.path().join("daemon.log")
+    }
+
+    /// What the daemons of this site have logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Runs `springtide` with these words and this site's configuration.
+    ///
+    /// # Errors
+    /// Where it can't be started.
+    pub async fn cli(&self, words: &[&str]) -> Result<Output> {
+        Ok(Command::new(program("springtide")?)
+            .args(words)
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .output()
+            .await?)
+    }
+
+    /// What `springtide status --json` says.
+    ///
+    /// # Errors
+    /// Where no daemon answers.
+    pub async fn status(&self) -> Result<Value> {
+        let output = self.cli(&["status", "--json"]).await?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Machines that are there: directories with a machine's record.
+    #[must_use]
+    pub fn machines(&self) -> usize {
+        std::fs::read_dir(self.path().join("machines")).map_or(0, |entries| {
+            entries
+                .filter_map(Result::ok)
+                .filter(|entry| entry.path().join("machine.json").exists())
+                .count()
+        })
+    }
+
+    /// Waits until the jobs are as wanted.
+    ///
+    /// # Errors
+    /// Where they don't become so; with the daemon's log.
+    pub async fn jobs(&self, wanted: impl FnMut(&[JobView]) -> bool) -> Result<()> {
+        let waited = self.sandbox.wait_for(wanted, SOON).await;
+        waited.with_context(|| self.log())
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Errors
+    /// Where it does not become so; with the daemon's log.
+    pub async fn until(&self, what: &str, mut is: impl AsyncFnMut() -> bool) -> Result<()> {
+        let begun = tokio::time::Instant::now();
+        while !is().await {
+            if begun.elapsed() > SOON {
+                bail!("never: {what}; {}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Fails where the runner broke a rule of the protocol, or told a secret to its log.
+    ///
+    /// # Errors
+    /// With the rule, or the secret.
+    pub fn check(&self) -> Result<()> {
+        let violations = self.sandbox.violations();
+        if !violations.is_empty() {
+            bail!("the protocol's rules were broken: {violations:?}");
+        }
+        let log = self.log();
+        for secret in ["glrt-sandbox-token", "glpat-sandbox", "glcbt-"] {
+            if log.contains(secret) {
+                bail!("the log has the secret {secret}: {log}");
+            }
+        }
+        if log.contains("panicked") {
+            bail!("the daemon panicked: {log}");
+        }
+        Ok(())
+    }
+}
+
+/// A daemon that runs.
+pub struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// Where it is over.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).context("the daemon is over")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let ended = tokio::time::timeout(SOON, self.child.wait()).await;
+        Ok(ended.context("the daemon does not end")??)
+    }
+
+    /// Has it finish its jobs and end.
+    ///
+    /// # Errors
+    /// Where it does not end well.
+    pub async fn finish(mut self) -> Result<()> {
+        self.signal(Signal::QUIT)?;
+        let status = self.ended().await?;
+        if !status.success() {
+            bail!("the daemon ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Kills it, as a crash would.
+    ///
+    /// # Errors
+    /// Where it is over already.
+    pub async fn crash(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Bytes of memory it holds.
+    ///
+    /// # Errors
+    /// Where it is over.
+    pub fn resident(&self) -> Result<u64> {
+        let pid = self.child.id().context("the daemon is over")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1024)
+    }
+}
+
+/// A repository with one commit.
+async fn repository_at(path: &Path) -> Result<()> {
+    std::fs::create_dir(path)?;
+    std::fs::write(path.join("README.md"), "# app\n")?;
+    let steps: [&[&str]; 3] = [
+        &["init", "--quiet", "--initial-branch=main"],
+        &["add", "--all"],
+        &["commit", "--quiet", "--message=An app"],
+    ];
+    for step in steps {
+        let done = Command::new("git")
+            .args(["-c", "user.name=site", "-c", "user.email=site@example.com"])
+            .args(step)
+            .current_dir(path)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .output()
+            .await?;
+        if !done.status.success() {
+            bail!("git: {}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+    Ok(())
+}
