@@ -91,6 +91,7 @@ impl Adviser {
                 }
                 Ok(()) = self.swapped.changed() => {
                     self.swapped.mark_unchanged();
+                    policies.swapped();
                     true
                 }
                 Some(job) = self.taken.recv() => {

@@ -68,13 +68,13 @@ pub async fn run(start: Start) -> Result<()> {
 
 struct Daemon {
     start: Start,
+    /// The configuration in force.
+    config: Config,
     common: Arc<Common>,
     /// By the keys of the file's entries, and of pools without one.
     pools: BTreeMap<String, Started>,
     /// What each pool was told last of its limits.
     told: BTreeMap<String, Limits>,
-    concurrent: u32,
-    shutdown_timeout: Duration,
     seen: Option<Stamp>,
     turn: usize,
     ending: bool,
@@ -103,7 +103,7 @@ impl Daemon {
         if let Some(address) = &config.listen_address {
             exporter::serve(address, metrics.clone(), pools.clone()).await?;
         }
-        let plugins = Installed::start(config, &directory, metrics.clone()).await?;
+        let plugins = Installed::start(config, &directory, beside.clone(), metrics.clone()).await?;
         let answering = (pools.clone(), Arc::clone(&plugins));
         tokio::spawn(socket::serve(listener, move |ask| {
             let (pools, plugins) = answering.clone();
@@ -140,8 +140,7 @@ impl Daemon {
             common,
             pools: BTreeMap::new(),
             told: BTreeMap::new(),
-            concurrent: config.concurrent,
-            shutdown_timeout: config.shutdown_timeout,
+            config: config.clone(),
             turn: 0,
             ending: false,
             failed: None,
@@ -158,8 +157,7 @@ impl Daemon {
 
     /// Starts, changes and ends pools as the file says.
     fn apply(&mut self, config: &Config) {
-        self.concurrent = config.concurrent;
-        self.shutdown_timeout = config.shutdown_timeout;
+        self.config = config.clone();
         self.common.slots.set(config.concurrent);
         self.metrics().concurrent(config.concurrent);
         let there: BTreeSet<String> = config.runners.iter().map(|at| at.key.clone()).collect();
@@ -173,6 +171,8 @@ impl Daemon {
                 }
             };
             match self.pools.get_mut(&runner.key) {
+                // It is started anew once the pool before it is over.
+                Some(pool) if pool.leaving => {}
                 Some(pool) if pool.fingerprint == runner.fingerprint => {}
                 Some(pool) => {
                     tracing::info!(runner = runner.name, "a runner's entry has changed");
@@ -186,13 +186,13 @@ impl Daemon {
                 }
             }
         }
-        for (key, pool) in &self.pools {
-            // Orphans have no entry anyway.
-            if !there.contains(key) && !pool.fingerprint.is_empty() {
+        for (key, pool) in &mut self.pools {
+            if !there.contains(key) && !pool.leaving {
                 tracing::info!(
                     pool = key,
                     "a runner is gone from the file: its machines go"
                 );
+                pool.leaving = true;
                 pool.orders.send(Order::Leave(RetireCause::Orphaned)).ok();
             }
         }
@@ -207,9 +207,7 @@ impl Daemon {
         let before = self
             .pools
             .iter()
-            .find(|(key, pool)| {
-                !there.contains(*key) && !pool.fingerprint.is_empty() && pool.runner == named
-            })
+            .find(|(key, pool)| !there.contains(*key) && !pool.leaving && pool.runner == named)
             .map(|(key, _)| key.clone());
         if let Some(pool) = before.and_then(|key| self.pools.remove(&key)) {
             self.pools.insert(runner.key.clone(), pool);
@@ -234,7 +232,7 @@ impl Daemon {
                     }
                     Asked::Stop => {
                         asked_to_stop = true;
-                        deadline = Some(Instant::now() + self.shutdown_timeout);
+                        deadline = Some(Instant::now() + self.config.shutdown_timeout);
                         self.end();
                     }
                 },
@@ -290,6 +288,7 @@ impl Daemon {
             .filter(|(_, pool)| pool.end.is_finished())
             .map(|(key, _)| key.clone())
             .collect();
+        let some = !over.is_empty();
         for key in over {
             let Some(pool) = self.pools.remove(&key) else {
                 continue;
@@ -306,6 +305,11 @@ impl Daemon {
                     });
                 }
             }
+        }
+        // A runner that came back into the file meanwhile waited for this.
+        if some && !self.ending {
+            let config = self.config.clone();
+            self.apply(&config);
         }
     }
 
@@ -359,7 +363,11 @@ impl Daemon {
             .collect();
         let demands: Vec<Demand> = pools.iter().map(|(_, demand)| *demand).collect();
         self.turn = self.turn.wrapping_add(1);
-        let shares = shares(self.concurrent, &demands, self.turn % demands.len().max(1));
+        let shares = shares(
+            self.config.concurrent,
+            &demands,
+            self.turn % demands.len().max(1),
+        );
         for ((key, _), share) in pools.into_iter().zip(shares) {
             let Some(pool) = self.pools.get(key) else {
                 continue;

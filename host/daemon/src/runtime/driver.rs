@@ -9,10 +9,11 @@ use crate::pool_loop::{Look, Machines};
 use async_trait::async_trait;
 use springtide_control::{DriverFailure, MachineRecord, Seen, SeenState};
 use springtide_plugins::contract::{CallContext, Creation, Machine, MachineState, PluginError};
-use springtide_plugins::{CallError, Plugin};
+use springtide_plugins::{Breaker, CallError, Outcome, Plugin};
 use springtide_pool::Time;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Whose machines these are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct DriverMachines {
 struct Known {
     scopes: BTreeSet<String>,
     by_id: BTreeMap<String, String>,
+    /// One for each scope and function: creations that fail hold up no removal.
+    breakers: BTreeMap<(String, &'static str), Breaker>,
 }
 
 impl DriverMachines {
@@ -73,6 +76,9 @@ impl DriverMachines {
         let mut known = self.known();
         if !scope.is_empty() && !known.scopes.contains(scope) {
             known.scopes.insert(scope.to_owned());
+            if let Ok(scope) = Scope::read(scope) {
+                self.plugins.note_scope(&scope);
+            }
         }
         if let Some(id) = id {
             known.by_id.insert(id.to_owned(), scope.to_owned());
@@ -97,6 +103,42 @@ impl DriverMachines {
             runner: scope.runner,
         };
         Ok(Call { plugin, context })
+    }
+
+    /// Makes a call unless it has failed too often of late, and says what a failure means to the pool.
+    async fn through<T>(
+        &self,
+        scope: &str,
+        call: &Call,
+        function: &'static str,
+        answer: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, DriverFailure> {
+        let at = (scope.to_owned(), function);
+        let open = self
+            .known()
+            .breakers
+            .entry(at.clone())
+            .or_default()
+            .ask(clock());
+        if let Err(wait) = open {
+            return Err(DriverFailure::Throttled(millis(wait)));
+        }
+        let answer = answer.await;
+        let opened = self
+            .known()
+            .breakers
+            .entry(at)
+            .or_default()
+            .tell(Outcome::from(&answer), clock());
+        if opened {
+            tracing::error!(
+                driver = %call.plugin.info().id,
+                function,
+                runner = call.context.runner,
+                "a driver fails again and again: it is left alone for a while"
+            );
+        }
+        answer.map_err(|error| self.failed(call, function, error))
     }
 
     /// What a failure means to the pool, and to the metrics.
@@ -147,11 +189,11 @@ impl DriverMachines {
             let Ok(call) = self.call(&scope, None) else {
                 continue;
             };
-            let leftovers = match call.plugin.list_leftovers(&call.context).await {
+            let asked = call.plugin.list_leftovers(&call.context);
+            let leftovers = match self.through(&scope, &call, "list-leftovers", asked).await {
                 Ok(leftovers) => leftovers,
-                Err(error) => {
-                    tracing::warn!(%error, "leftovers could not be listed");
-                    self.failed(&call, "list-leftovers", error);
+                Err(failure) => {
+                    tracing::warn!(?failure, "leftovers could not be listed");
                     continue;
                 }
             };
@@ -169,15 +211,29 @@ impl DriverMachines {
                     "a leftover is removed"
                 );
                 let done = call.plugin.destroy_leftover(&call.context, &leftover.id);
-                if let Err(error) = done.await {
-                    tracing::warn!(id = leftover.id, %error, "a leftover could not be removed");
-                    self.failed(&call, "destroy-leftover", error);
+                let done = self.through(&scope, &call, "destroy-leftover", done).await;
+                if let Err(failure) = done {
+                    tracing::warn!(
+                        id = leftover.id,
+                        ?failure,
+                        "a leftover could not be removed"
+                    );
                     there.insert(leftover.id);
                 }
             }
         }
         there
     }
+}
+
+/// A clock that does not jump, for what must only pass.
+fn clock() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Call {
@@ -199,10 +255,9 @@ impl Machines for DriverMachines {
             lease_until: record.lease_until.whole_seconds(),
             ..Creation::default()
         };
-        match call.plugin.create(&call.context, &creation).await {
-            Ok(machine) => Ok(self.seen(machine, &record.scope)),
-            Err(error) => Err(self.failed(&call, "create", error)),
-        }
+        let made = call.plugin.create(&call.context, &creation);
+        let machine = self.through(&record.scope, &call, "create", made).await?;
+        Ok(self.seen(machine, &record.scope))
     }
 
     async fn list(&self) -> Result<Vec<Seen>, DriverFailure> {
@@ -211,10 +266,8 @@ impl Machines for DriverMachines {
         let mut known = BTreeSet::new();
         for scope in scopes {
             let call = self.call(&scope, None)?;
-            let machines = match call.plugin.list_machines(&call.context).await {
-                Ok(machines) => machines,
-                Err(error) => return Err(self.failed(&call, "list-machines", error)),
-            };
+            let listed = call.plugin.list_machines(&call.context);
+            let machines = self.through(&scope, &call, "list-machines", listed).await?;
             for machine in machines {
                 let ours = machine.owner == self.marks.owner && machine.pool == self.marks.pool;
                 // Scopes of one account with other settings show the same machines.
@@ -234,10 +287,13 @@ impl Machines for DriverMachines {
             ));
         };
         let call = self.call(&record.scope, Some(&record.name))?;
-        match call.plugin.destroy(&call.context, id).await {
-            Ok(()) | Err(CallError::Plugin(PluginError::NotFound(_))) => Ok(()),
-            Err(error) => Err(self.failed(&call, "destroy", error)),
-        }
+        let gone = async {
+            match call.plugin.destroy(&call.context, id).await {
+                Err(CallError::Plugin(PluginError::NotFound(_))) => Ok(()),
+                answer => answer,
+            }
+        };
+        self.through(&record.scope, &call, "destroy", gone).await
     }
 
     async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure> {
@@ -255,9 +311,7 @@ impl Machines for DriverMachines {
             let renewed = call
                 .plugin
                 .renew_leases(&call.context, &ids, until.whole_seconds());
-            if let Err(error) = renewed.await {
-                return Err(self.failed(&call, "renew-leases", error));
-            }
+            self.through(&scope, &call, "renew-leases", renewed).await?;
         }
         Ok(())
     }
@@ -276,13 +330,11 @@ impl Machines for DriverMachines {
         let Ok(call) = self.call(&record.scope, Some(&record.name)) else {
             return Look::default();
         };
-        let reach = match call.plugin.get(&call.context, id).await {
-            Ok(machine) => machine.reach.as_ref().and_then(|at| reach::text(at).ok()),
-            Err(error) => {
-                self.failed(&call, "get", error);
-                None
-            }
-        };
+        let got = call.plugin.get(&call.context, id);
+        let machine = self.through(&record.scope, &call, "get", got).await.ok();
+        let reach = machine
+            .and_then(|machine| machine.reach)
+            .and_then(|at| reach::text(&at).ok());
         if reach.is_none() {
             return Look::default();
         }

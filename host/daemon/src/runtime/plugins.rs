@@ -4,18 +4,20 @@
 use super::answers::{PluginStatus, Plugins};
 use super::paths;
 use super::policies::Find;
+use super::scope::Scope;
 use crate::metrics::Metrics;
 use anyhow::{Context, Result};
+use secrecy::SecretString;
 use serde_json::Value;
 use springtide_config::{Catalog, Config};
-use springtide_plugins::contract::Kind;
+use springtide_plugins::contract::{CallContext, Kind};
 use springtide_plugins::{
-    Digest, Grants, Host, HostOptions, HttpGrant, Plugin, PluginOptions, Registry, RegistryOptions,
-    ToolGrant,
+    Credential, Digest, Grants, Host, HostOptions, HttpGrant, Plugin, PluginOptions, Registry,
+    RegistryOptions, ToolGrant,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 /// The digests of the plugins built with this program: a component with one of them is what its
@@ -28,8 +30,13 @@ const LOCAL_TOOL: &str = "springtide-local";
 /// The plugins of a daemon.
 pub struct Installed {
     registry: Registry,
+    host: Host,
+    /// How the machines of each driver are listed, for its next version.
+    contexts: Arc<std::sync::Mutex<BTreeMap<String, Vec<CallContext>>>>,
     config: std::sync::Mutex<BTreeMap<String, PluginOptions>>,
     shipped: Shipped,
+    /// The directory relative paths of the configuration are in.
+    beside: PathBuf,
 }
 
 /// What the shipped plugins need of this host.
@@ -44,30 +51,44 @@ impl Installed {
     ///
     /// # Errors
     /// Where the engine does not start, or the directory can't be used.
-    pub async fn start(config: &Config, state: &Path, metrics: Metrics) -> Result<Arc<Installed>> {
+    pub async fn start(
+        config: &Config,
+        state: &Path,
+        beside: PathBuf,
+        metrics: Metrics,
+    ) -> Result<Arc<Installed>> {
         let shipped = Shipped::of(config, state);
         let plugins = options(config, &shipped);
         let directory = directory(config);
         let (cache, scratch) = (state.join("compiled"), state.join("scratch"));
         let kept = plugins.clone();
-        let registry = tokio::task::spawn_blocking(move || -> Result<Registry> {
+        let opened = tokio::task::spawn_blocking(move || -> Result<(Host, Registry)> {
             let host = Host::new(&HostOptions {
                 cache: Some(cache),
                 scratch: Some(scratch),
             })
             .context("starting the WebAssembly engine")?;
             let registry = Registry::open(RegistryOptions {
-                host,
+                host: host.clone(),
                 directory,
                 plugins,
             })
             .context("loading the plugins")?;
-            Ok(registry)
-        })
-        .await
-        .context("loading the plugins")??;
+            Ok((host, registry))
+        });
+        let (host, registry) = opened.await.context("loading the plugins")??;
+        host.set_credentials(credentials(config, &beside));
+        let contexts: Arc<std::sync::Mutex<BTreeMap<String, Vec<CallContext>>>> = Arc::default();
+        let noted = Arc::clone(&contexts);
+        registry.list_with(Arc::new(move |driver: &str| {
+            let all = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(driver).cloned().unwrap_or_default()
+        }));
         let installed = Arc::new(Installed {
             registry,
+            host,
+            contexts,
+            beside,
             config: std::sync::Mutex::new(kept),
             shipped,
         });
@@ -95,11 +116,9 @@ impl Installed {
 
     /// What the configuration says of plugins has changed.
     pub fn reconfigure(&self, config: &Config) {
+        self.host.set_credentials(credentials(config, &self.beside));
         let new = options(config, &self.shipped);
-        let mut known = self
-            .config
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != new {
             *known = new.clone();
             self.registry.reconfigure(new);
@@ -128,6 +147,18 @@ impl Installed {
 impl Find for Installed {
     fn find(&self, id: &str) -> Option<Arc<Plugin>> {
         self.registry.find(id)
+    }
+
+    fn note_scope(&self, scope: &Scope) {
+        let context = CallContext {
+            runner: scope.runner.clone(),
+            settings: scope.settings.to_string(),
+        };
+        let mut all = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(scope.driver.clone()).or_default();
+        if !known.contains(&context) {
+            known.push(context);
+        }
     }
 }
 
@@ -176,6 +207,36 @@ impl Plugins for Installed {
             .find(|plugin| plugin.id == id)
             .with_context(|| format!("there is no plugin {id}"))
     }
+}
+
+/// The secrets plugins may name. One that can't be read is left out: a plugin that names it is told.
+fn credentials(config: &Config, beside: &Path) -> BTreeMap<String, Credential> {
+    use springtide_config::CredentialKind;
+    let mut all = BTreeMap::new();
+    for (name, entry) in &config.credentials {
+        let secret = || -> Option<SecretString> {
+            let file = beside.join(entry.token_file.as_ref()?);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => Some(text.trim().to_owned().into()),
+                Err(error) => {
+                    tracing::error!(credential = name, file = %file.display(), %error, "a credential can't be read");
+                    None
+                }
+            }
+        };
+        let credential = match &entry.kind {
+            CredentialKind::Bearer => secret().map(Credential::Bearer),
+            CredentialKind::Header(header) => secret().map(|value| Credential::Header {
+                name: header.clone(),
+                value,
+            }),
+            CredentialKind::Aws => Some(Credential::Aws),
+        };
+        if let Some(credential) = credential {
+            all.insert(name.clone(), credential);
+        }
+    }
+    all
 }
 
 /// Where plugins are looked for.

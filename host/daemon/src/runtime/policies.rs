@@ -3,6 +3,7 @@
 //! A link that fails changes nothing; what it said last holds for a while (see
 //! [`springtide_control::chain`]).
 
+use super::scope::Scope;
 use crate::view::PoolView;
 use serde::{Deserialize, Serialize};
 use springtide_config::PolicyLink;
@@ -11,9 +12,10 @@ use springtide_gitlab::queue::{QueueState, QueueSummary};
 use springtide_plugins::contract::{
     self, CallContext, Decision as Answer, Queue, View, Waiting as TagSet,
 };
-use springtide_plugins::{CallError, Plugin};
+use springtide_plugins::{Breaker, CallError, Outcome, Plugin};
 use springtide_pool::{Limits, Millis, Targets, Time};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long the last answer of a policy holds that fails.
 const HOLD: Millis = Millis::seconds(600);
@@ -22,6 +24,9 @@ const HOLD: Millis = Millis::seconds(600);
 pub trait Find: Send + Sync {
     /// The plugin in use under this id.
     fn find(&self, id: &str) -> Option<Arc<Plugin>>;
+
+    /// Machines are made in this scope: a driver's new version must list them before it takes over.
+    fn note_scope(&self, _scope: &Scope) {}
 }
 
 /// What a link of the chain said last, for people.
@@ -51,6 +56,8 @@ struct Link {
     /// What the policy keeps, and the major version it is of.
     state: Vec<u8>,
     major: Option<u64>,
+    /// Keeps a policy that fails again and again from being asked at each change.
+    breaker: Breaker,
 }
 
 impl Policies {
@@ -67,8 +74,16 @@ impl Policies {
                     settings: link.settings.to_string(),
                     state: Vec::new(),
                     major: None,
+                    breaker: Breaker::default(),
                 })
                 .collect(),
+        }
+    }
+
+    /// A plugin was swapped: those that failed are given another chance.
+    pub fn swapped(&mut self) {
+        for link in &mut self.links {
+            link.breaker = Breaker::default();
         }
     }
 
@@ -83,7 +98,7 @@ impl Policies {
         let mut targets = start;
         let mut heard = Vec::with_capacity(self.links.len());
         for (number, link) in self.links.iter_mut().enumerate() {
-            let answer = link.ask(plugins, &self.runner, view, targets);
+            let answer = link.ask(plugins, &self.runner, view, targets, now);
             let (patch, said) = match answer {
                 Ok(answer) => (Some(patch(answer.patch)), (answer.reason, false)),
                 Err(why) => (None, (why, true)),
@@ -106,6 +121,7 @@ impl Link {
         runner: &str,
         view: &View,
         proposal: Targets,
+        now: Time,
     ) -> Result<Answer, String> {
         let Some(plugin) = plugins.find(&self.plugin) else {
             return Err(format!(
@@ -122,7 +138,15 @@ impl Link {
             runner: runner.to_owned(),
             settings: self.settings.clone(),
         };
+        let clock = Duration::from_millis(now.0);
+        if let Err(wait) = self.breaker.ask(clock) {
+            return Err(format!(
+                "it failed again and again, and is left alone for {} s more",
+                wait.as_secs().max(1)
+            ));
+        }
         let answer = plugin.evaluate(&context, view, &proposed(proposal), &self.state);
+        self.breaker.tell(Outcome::from(&answer), clock);
         match answer {
             Ok(answer) => {
                 self.state.clone_from(&answer.state);

@@ -107,6 +107,8 @@ pub struct Started {
     pub orders: mpsc::UnboundedSender<Order>,
     /// The entry it was started with, or last changed to.
     pub fingerprint: String,
+    /// It was told to leave: an entry that comes back has to wait for its end.
+    pub leaving: bool,
     /// The limits without a share of `concurrent`; the share is the daemon's.
     pub limits: watch::Receiver<Limits>,
     /// Woken by webhooks.
@@ -138,6 +140,7 @@ pub fn start(common: Arc<Common>, setup: Arc<Setup>) -> Started {
         runner,
         orders,
         fingerprint,
+        leaving: false,
         limits: seen,
         notify,
         end: tokio::spawn(starting.run()),
@@ -198,6 +201,7 @@ pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Start
         runner: (kept.name.clone(), kept.url.clone()),
         orders,
         fingerprint: String::new(),
+        leaving: true,
         limits: seen,
         notify,
         end: tokio::spawn(async move {
