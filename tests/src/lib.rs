@@ -29,7 +29,7 @@ pub struct Site {
 /// The directory programs are built into: that of this test.
 fn built() -> Result<PathBuf> {
     let test = std::env::current_exe().context("finding this test's own file")?;
-    // <target>/<profile>/deps/<test>
+    // <target>/<profile>/deps/<test>, or examples/<example>
     let directory = test.ancestors().nth(2);
     Ok(directory
         .context("this test is in no target directory")?
@@ -153,11 +153,11 @@ local_root = "{folder}/machines"
         Ok(std::fs::rename(new, self.config())?)
     }
 
-    /// Starts the daemon and waits until it answers.
+    /// Starts the daemon.
     ///
     /// # Errors
-    /// Where it does not.
-    pub async fn start(&self, arguments: &[&str]) -> Result<Daemon> {
+    /// Where it can't be started.
+    pub fn spawn(&self, arguments: &[&str]) -> Result<Daemon> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -172,7 +172,15 @@ local_root = "{folder}/machines"
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        let mut daemon = Daemon { child };
+        Ok(Daemon { child })
+    }
+
+    /// Starts the daemon and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn start(&self, arguments: &[&str]) -> Result<Daemon> {
+        let mut daemon = self.spawn(arguments)?;
         let begun = tokio::time::Instant::now();
         loop {
             if let Some(status) = daemon.child.try_wait()? {

@@ -120,10 +120,36 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
 
 fn bench(workspace: &Workspace) -> Result<()> {
     step("Plugins", || plugins::build(workspace).map(drop))?;
+    // The same packages each time, so that nothing is built twice.
+    let packages = [
+        "-p",
+        "springtide",
+        "-p",
+        "springtide-helper",
+        "-p",
+        "springtide-pool",
+        "-p",
+        "springtide-plugins",
+        "-p",
+        "springtide-tests",
+    ];
     step("Benches", || {
         run::run(
             cargo()
-                .args(["bench", "-p", "springtide-pool", "-p", "springtide-plugins"])
+                .arg("bench")
+                .args(packages)
+                .args(["--bench", "step", "--bench", "evaluate"])
+                .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
+        )
+    })?;
+    step("The daemon", || {
+        run::run(cargo().args(["build", "--release"]).args(packages).args([
+            "--bins",
+            "--example",
+            "measure",
+        ]))?;
+        run::run(
+            Command::new(workspace.target.join("release/examples/measure"))
                 .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
         )
     })
