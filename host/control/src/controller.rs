@@ -99,6 +99,8 @@ pub struct Controller<S> {
     probes: BTreeMap<MachineId, Tries>,
     list: Tries,
     list_begun: Time,
+    /// Scopes the latest list does not cover.
+    unlisted: BTreeSet<String>,
     last_list: Option<Time>,
     renew: Tries,
     strangers: BTreeMap<String, Time>,
@@ -155,11 +157,17 @@ impl<S: Store> Controller<S> {
             Happening::LetGo(id) => {
                 self.on(id, Event::LetGo, now);
             }
-            Happening::Close => self.closing = true,
+            Happening::Close => {
+                self.closing = true;
+                self.leaving = None;
+                self.end_requests();
+            }
             Happening::Leave(cause) => {
                 self.closing = true;
                 self.leaving = Some(cause);
+                self.end_requests();
             }
+            Happening::Unlisted(scopes) => self.unlisted = scopes,
             Happening::Pause(paused) => self.paused = paused,
             Happening::EndHeld => self.end_held(),
         }
@@ -288,7 +296,11 @@ impl<S: Store> Controller<S> {
     /// machine but those kept for a person.
     #[must_use]
     pub fn done(&self) -> bool {
-        let stays = |record: &MachineRecord| matches!(record.machine.phase, Phase::Held { .. });
+        // A pool without a runner stays for its held machines, or nobody could let them go.
+        let stays = |record: &MachineRecord| {
+            self.leaving != Some(RetireCause::Orphaned)
+                && matches!(record.machine.phase, Phase::Held { .. })
+        };
         self.closing
             && self.jobs.is_empty()
             && self.requests.is_empty()

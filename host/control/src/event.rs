@@ -2,6 +2,8 @@
 //! the simulation in virtual time; their answers come back as events.
 
 use crate::record::{Ending, JobRecord, MachineRecord};
+use std::collections::BTreeSet;
+
 use springtide_pool::{JobId, Limits, MachineId, RequestId, RetireCause, Source, Targets};
 
 /// A machine as its provider lists it.
@@ -85,6 +87,8 @@ pub enum RequestEnd {
 pub enum Happening {
     /// A create call was answered.
     Created(MachineId, Result<Seen, DriverFailure>),
+    /// The scopes that the list which is told next does not cover, because they could not be listed.
+    Unlisted(BTreeSet<String>),
     /// A list call was answered.
     Listed(Result<Vec<Seen>, DriverFailure>),
     /// A removal was answered; success means accepted.

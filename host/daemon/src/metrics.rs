@@ -5,8 +5,8 @@
 //! dashboards work, and `springtide_machines` has the runner.
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec,
-    Opts, Registry, TextEncoder, exponential_buckets,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 use springtide_pool::{Counts, Targets};
 
@@ -25,6 +25,10 @@ pub struct Metrics {
     job_duration: HistogramVec,
     queue_duration: HistogramVec,
     loads: IntCounterVec,
+    loaded: IntCounter,
+    not_loaded: IntCounter,
+    jobs: IntGaugeVec,
+    version: IntGaugeVec,
     machines: IntGaugeVec,
     targets: GaugeVec,
     plugin_failures: IntCounterVec,
@@ -150,6 +154,32 @@ impl Metrics {
                 ),
                 &["outcome"],
             )?,
+            loaded: IntCounter::new(
+                "gitlab_runner_configuration_loaded_total",
+                "Reads of the configuration that were taken.",
+            )?,
+            not_loaded: IntCounter::new(
+                "gitlab_runner_configuration_loading_error_total",
+                "Reads of the configuration that were refused.",
+            )?,
+            jobs: IntGaugeVec::new(
+                Opts::new(
+                    "gitlab_runner_jobs",
+                    "Jobs taken and not final, by where they are.",
+                ),
+                &[
+                    "runner",
+                    "runner_name",
+                    "system_id",
+                    "state",
+                    "stage",
+                    "executor_stage",
+                ],
+            )?,
+            version: IntGaugeVec::new(
+                Opts::new("gitlab_runner_version_info", "The version that runs."),
+                &["name", "version", "os", "architecture"],
+            )?,
             machines: IntGaugeVec::new(
                 Opts::new("springtide_machines", "Machines by runner and phase."),
                 &["runner_name", "phase"],
@@ -171,6 +201,15 @@ impl Metrics {
             registry,
         };
         metrics.register()?;
+        metrics
+            .version
+            .with_label_values(&[
+                env!("CARGO_PKG_NAME"),
+                env!("CARGO_PKG_VERSION"),
+                std::env::consts::OS,
+                std::env::consts::ARCH,
+            ])
+            .set(1);
         Ok(metrics)
     }
 
@@ -187,6 +226,10 @@ impl Metrics {
         registry.register(Box::new(self.job_duration.clone()))?;
         registry.register(Box::new(self.queue_duration.clone()))?;
         registry.register(Box::new(self.loads.clone()))?;
+        registry.register(Box::new(self.loaded.clone()))?;
+        registry.register(Box::new(self.not_loaded.clone()))?;
+        registry.register(Box::new(self.jobs.clone()))?;
+        registry.register(Box::new(self.version.clone()))?;
         registry.register(Box::new(self.machines.clone()))?;
         registry.register(Box::new(self.targets.clone()))?;
         registry.register(Box::new(self.plugin_failures.clone()))
@@ -265,6 +308,20 @@ impl Metrics {
             .set(f64::from(limit));
     }
 
+    /// The jobs of a runner that run, and those that wait for a machine.
+    pub fn jobs(&self, runner: &RunnerLabels, running: usize, held: usize) {
+        let set = |state: [&str; 3], count: usize| {
+            let [one, two, three] = runner.values();
+            self.jobs
+                .with_label_values(&[one, two, three, state[0], state[1], state[2]])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        // GitLab Runner always has this one.
+        set(["idle", "idle", "idle"], 0);
+        set(["pending", "prepare_executor", "prepare"], held);
+        set(["running", "running", "job_run"], running);
+    }
+
     /// Something was done with a machine.
     pub fn machine(&self, action: MachineAction) {
         self.actions.with_label_values(&[action.name()]).inc();
@@ -302,6 +359,11 @@ impl Metrics {
 
     /// The configuration was read.
     pub fn loaded(&self, accepted: bool) {
+        if accepted {
+            self.loaded.inc();
+        } else {
+            self.not_loaded.inc();
+        }
         let outcome = if accepted { "accepted" } else { "refused" };
         self.loads.with_label_values(&[outcome]).inc();
     }
@@ -358,6 +420,7 @@ mod tests {
         metrics.job_taken(&runner, 2.5);
         metrics.job_final(&runner, 61.0, Some("script_failure"));
         metrics.limit(&runner, 7);
+        metrics.jobs(&runner, 3, 1);
         metrics.concurrent(10);
         let text = metrics.text().unwrap();
         for line in [
@@ -369,6 +432,7 @@ mod tests {
             r#"gitlab_runner_failed_jobs_total{failure_reason="script_failure",runner="abcdefghi",runner_name="elastic"} 1"#,
             r#"gitlab_runner_job_duration_seconds_bucket{runner="abcdefghi",runner_name="elastic",system_id="s_1",le="60"} 0"#,
             r#"gitlab_runner_limit{runner="abcdefghi",runner_name="elastic",system_id="s_1"} 7"#,
+            r#"gitlab_runner_jobs{executor_stage="job_run",runner="abcdefghi",runner_name="elastic",stage="running",state="running",system_id="s_1"} 3"#,
             "gitlab_runner_concurrent 10",
             r#"springtide_machines{phase="retiring",runner_name="elastic"} 4"#,
         ] {

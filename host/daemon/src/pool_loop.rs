@@ -12,7 +12,7 @@ use springtide_control::{
     RunEnd, Seen, Store, StoreError,
 };
 use springtide_pool::{JobId, JobPhase, RequestId, Time};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
@@ -27,14 +27,23 @@ const STEP: Duration = Duration::from_millis(50);
 pub trait Machines: Send + Sync + 'static {
     /// Makes a machine or carries one further; safe to repeat.
     async fn create(&self, record: &MachineRecord) -> Result<Seen, DriverFailure>;
-    /// All machines of the scope.
-    async fn list(&self) -> Result<Vec<Seen>, DriverFailure>;
+    /// All machines of all scopes that can be listed; an error where none can.
+    async fn list(&self) -> Result<Listing, DriverFailure>;
     /// Removes a machine; safe to repeat.
     async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure>;
     /// Sets the end of leases, in epoch milliseconds.
     async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure>;
     /// Whether a machine can take a job, and how it is reached where that was not known.
     async fn look(&self, record: &MachineRecord) -> Look;
+}
+
+/// The machines there are, as far as could be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The machines.
+    pub seen: Vec<Seen>,
+    /// The scopes that could not be listed: their machines are neither there nor gone.
+    pub unlisted: BTreeSet<String>,
 }
 
 /// What a look at a machine showed.
@@ -293,10 +302,20 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     Happening::Created(id, Err(died())),
                 );
             }
-            Effect::List => self.spawn(
-                async move { Happening::Listed(machines.list().await) },
-                Happening::Listed(Err(died())),
-            ),
+            Effect::List => {
+                let to = self.to.clone();
+                self.spawn(
+                    async move {
+                        let listing = machines.list().await;
+                        if let Ok(Listing { unlisted, .. }) = &listing {
+                            // A loop that is over needs not know.
+                            to.send(Happening::Unlisted(unlisted.clone())).ok();
+                        }
+                        Happening::Listed(listing.map(|listing| listing.seen))
+                    },
+                    Happening::Listed(Err(died())),
+                );
+            }
             Effect::Probe(record) => {
                 let id = record.machine.id;
                 let to = self.to.clone();

@@ -69,6 +69,19 @@ impl Table {
     }
 }
 
+/// Writes to standard output. A reader that has seen enough is no error.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn say(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
 /// A length of time for people: `45s`, `12m`, `3h05m`, `2d04h`.
 #[must_use]
 pub fn duration(seconds: u64) -> String {

@@ -215,12 +215,14 @@ impl Watcher {
                 .map_or_else(|| "hold".to_owned(), crate::commands::pool::words);
             let reason = decision.reason.to_string();
             let kept = Arc::make_mut(&mut self.decisions);
-            let known = kept
-                .iter()
-                .rev()
-                .take(decisions.len())
-                .any(|said| said.action == action && said.reason == reason);
-            if known && decision.action.is_none() {
+            let latest = kept.iter_mut().rev().take(decisions.len());
+            let same = |said: &&mut Said| {
+                said.action == action && but_for_numbers(&said.reason).eq(but_for_numbers(&reason))
+            };
+            if decision.action.is_none()
+                && let Some(said) = latest.into_iter().find(same)
+            {
+                said.reason = reason;
                 continue;
             }
             if kept.len() == KEPT {
@@ -233,6 +235,11 @@ impl Watcher {
             });
         }
     }
+}
+
+/// A reason without its numbers: one that holds on with other numbers is the same.
+fn but_for_numbers(reason: &str) -> impl Iterator<Item = char> {
+    reason.chars().filter(|c| !c.is_ascii_digit() && *c != '.')
 }
 
 fn next(before: Option<Known>, phase: &Phase, asked: Time) -> Known {

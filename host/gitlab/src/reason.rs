@@ -54,6 +54,9 @@ impl FailureReason {
             Self::ImagePullFailure | Self::RunnerExternalDependencyFailure => {
                 Self::RunnerSystemFailure
             }
+            // GitLab Runner sends an unknown failure here; a job that was cut off by its runner is
+            // one that `retry: runner_system_failure` is meant for.
+            Self::RunnerInterrupted => Self::RunnerSystemFailure,
             Self::RunnerConfigurationError => Self::ScriptFailure,
             other => other,
         };
@@ -85,7 +88,7 @@ mod tests {
             ),
             (R::ScriptFailure, "", R::ScriptFailure),
             (R::JobExecutionTimeout, "", R::JobExecutionTimeout),
-            (R::RunnerInterrupted, "", R::UnknownFailure),
+            (R::RunnerInterrupted, "", R::RunnerSystemFailure),
             (
                 R::RunnerInterrupted,
                 "runner_interrupted",

@@ -26,6 +26,14 @@ impl<S: Store> Controller<S> {
         self.effects.push(Effect::Request(id));
     }
 
+    /// The daemon ends: what is not given yet is another runner's.
+    pub(super) fn end_requests(&mut self) {
+        let ids: Vec<RequestId> = self.requests.keys().copied().collect();
+        for id in ids {
+            self.cancel_request(id);
+        }
+    }
+
     pub(super) fn cancel_request(&mut self, id: RequestId) {
         if let Some(request) = self.requests.get_mut(&id)
             && !request.cancelling

@@ -170,7 +170,11 @@ impl<S: Store> Controller<S> {
         self.strangers.retain(|id, _| unknown.contains(id));
         let ids: Vec<MachineId> = self.machines.keys().copied().collect();
         for id in ids {
-            if !listed.contains(&id) {
+            let looked_at = self
+                .machines
+                .get(&id)
+                .is_some_and(|record| !self.unlisted.contains(&record.scope));
+            if looked_at && !listed.contains(&id) {
                 self.unseen(id, begun, now);
             }
         }
@@ -312,6 +316,13 @@ impl<S: Store> Controller<S> {
             return;
         };
         let grace = since.after(self.options.limits.missing_grace);
+        if self
+            .machines
+            .get(&id)
+            .is_some_and(|record| self.unlisted.contains(&record.scope))
+        {
+            return;
+        }
         if self.last_list.is_none_or(|begun| begun < grace) {
             self.list.not_before = self.list.not_before.min(now);
             return;

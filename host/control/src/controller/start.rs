@@ -53,6 +53,7 @@ impl<S: Store> Controller<S> {
             probes: BTreeMap::new(),
             list: Tries::default(),
             list_begun: Time(0),
+            unlisted: BTreeSet::new(),
             last_list: None,
             renew: Tries::default(),
             strangers: BTreeMap::new(),

@@ -98,7 +98,10 @@ async fn play(arguments: &Arguments, folder: &std::path::Path) -> Result<Outcome
     )?;
     let mut daemon = start(&scene)?;
     let show = Show::new(!arguments.json);
-    let played = perform(&sandbox, &scene, &mut daemon, show).await;
+    let played = tokio::select! {
+        played = perform(&sandbox, &scene, &mut daemon, show) => played,
+        () = crate::signals::asked_to_stop() => Err(anyhow::anyhow!("stopped by a signal")),
+    };
     let ended = end(&mut daemon).await;
     let (jobs, totals) = played?;
     ended?;
@@ -124,6 +127,8 @@ fn start(scene: &Scene) -> Result<Child> {
         .stdout(Stdio::null())
         .stderr(log)
         .kill_on_drop(true)
+        // A signal of the terminal's is ours to pass on, once machines have gone.
+        .process_group(0)
         .spawn()
         .context("starting the daemon")
 }
@@ -227,6 +232,7 @@ struct Show {
     terminal: bool,
     lines: usize,
     said: String,
+    next: Option<tokio::time::Instant>,
 }
 
 impl Show {
@@ -236,6 +242,7 @@ impl Show {
             terminal: std::io::stdout().is_terminal(),
             lines: 0,
             said: String::new(),
+            next: None,
         }
     }
 
@@ -252,9 +259,11 @@ impl Show {
             self.lines = text.lines().count();
         } else {
             let line = frame.line();
-            if line != self.said {
+            let now = tokio::time::Instant::now();
+            if line != self.said && self.next.is_none_or(|next| now >= next) {
                 println!("{line}");
                 self.said = line;
+                self.next = Some(now + Duration::from_secs(1));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::asking::Daemon;
 use crate::runtime::socket::{Act, Ask};
-use crate::table::{Table, duration};
+use crate::table::{Table, duration, say};
 use crate::view::MachineRow;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -59,7 +59,7 @@ pub async fn run(command: Command) -> Result<()> {
         let ask = Ask::Machine { machine, act };
         let row: Row = serde_json::from_value(named.daemon.ask(&ask).await?)
             .context("the daemon's answer is of another version of springtide")?;
-        println!("{} {done}", row.machine.name);
+        say(&format!("{} {done}\n", row.machine.name))?;
     }
     Ok(())
 }
@@ -67,12 +67,12 @@ pub async fn run(command: Command) -> Result<()> {
 async fn list(daemon: &Daemon, json: bool) -> Result<()> {
     let answer = daemon.ask(&Ask::Machines).await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&answer)?);
+        say(&(serde_json::to_string_pretty(&answer)? + "\n"))?;
         return Ok(());
     }
     let rows: Vec<Row> = serde_json::from_value(answer)
         .context("the daemon's answer is of another version of springtide")?;
-    print!("{}", text(&rows));
+    say(&text(&rows))?;
     Ok(())
 }
 

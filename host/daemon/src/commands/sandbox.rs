@@ -91,6 +91,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     for token in &arguments.token {
         println!("  a runner's token: {token}");
     }
+    let options = SandboxOptions::default();
+    println!(
+        "  a token for the API that lists jobs: {}",
+        options.api_token
+    );
+    if let Some(token) = &options.registration_token {
+        println!("  a registration token, as of old: {token}");
+    }
     sandbox.serve_until(crate::signals::asked_to_stop()).await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::asking::Daemon;
 use crate::runtime::answers::{PoolStatus, Status};
 use crate::runtime::socket::Ask;
-use crate::table::Table;
+use crate::table::{Table, say};
 use anyhow::{Context, Result};
 use clap::Args;
 use springtide_pool::Source;
@@ -43,7 +43,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     if arguments.snapshot {
         let runner = arguments.runner;
         let snapshot = arguments.daemon.ask(&Ask::Snapshot { runner }).await?;
-        println!("{}", serde_json::to_string_pretty(&snapshot)?);
+        say(&(serde_json::to_string_pretty(&snapshot)? + "\n"))?;
         return Ok(());
     }
     let answer = arguments.daemon.ask(&Ask::Status).await?;
@@ -53,9 +53,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         status.pools.retain(|pool| pool.runner == *name);
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say(&(serde_json::to_string_pretty(&status)? + "\n"))?;
     } else {
-        print!("{}", text(&status, arguments.decisions));
+        say(&text(&status, arguments.decisions))?;
     }
     Ok(())
 }

@@ -50,12 +50,15 @@ impl Machines for World {
         Ok(seen(&record.token, &record.name))
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, DriverFailure> {
+    async fn list(&self) -> Result<Listing, DriverFailure> {
         let machines = self.machines.lock().unwrap();
-        Ok(machines
-            .iter()
-            .map(|(token, name)| seen(token, name))
-            .collect())
+        Ok(Listing {
+            seen: machines
+                .iter()
+                .map(|(token, name)| seen(token, name))
+                .collect(),
+            unlisted: BTreeSet::new(),
+        })
     }
 
     async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure> {

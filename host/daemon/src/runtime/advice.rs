@@ -13,13 +13,16 @@ use springtide_plugins::contract::View;
 use springtide_pool::{Millis, Source, Targets, Time};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Policies are asked at least so often: the time of day is theirs to know.
 const AT_LEAST: Millis = Millis::seconds(10);
 /// What is known of the queue is looked at again so often: it ages.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Between two tries to read the token of a queue.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Everything an adviser needs.
 pub struct Adviser {
@@ -45,6 +48,8 @@ pub struct Adviser {
 
 /// A queue that is read.
 struct Waiting {
+    /// The file with the token, and when it was written.
+    token: (PathBuf, Option<SystemTime>),
     _feed: QueueFeed,
     news: watch::Receiver<QueueNews>,
     view: QueueView,
@@ -68,11 +73,24 @@ impl Adviser {
         let mut policies = chain(&setup);
         let mut queue = self.open(&setup);
         let mut told = Told::default();
+        let mut late = tokio::time::Instant::now();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let fresh = tokio::select! {
-                _ = tick.tick() => false,
+                _ = tick.tick() => match &queue {
+                    // A token that came late, or a new one, is read.
+                    Some(at) if written(&at.token.0) != at.token.1 => {
+                        queue = self.open(&setup);
+                        true
+                    }
+                    None if setup.runner.queue.is_some() && late.elapsed() > LATE => {
+                        late = tokio::time::Instant::now();
+                        queue = self.open(&setup);
+                        queue.is_some()
+                    }
+                    _ => false,
+                },
                 changed = self.view.changed() => {
                     if changed.is_err() {
                         return;
@@ -112,7 +130,9 @@ impl Adviser {
             let summary = queue
                 .as_ref()
                 .map(|queue| queue.view.summary(since_epoch()));
-            self.tell_source(&mut told, summary.as_ref());
+            if summary.is_some() || setup.runner.queue.is_none() {
+                self.tell_source(&mut told, summary.as_ref());
+            }
             let view = {
                 let pool = self.view.borrow_and_update();
                 let queue = queue.as_ref().zip(summary.as_ref());
@@ -132,6 +152,7 @@ impl Adviser {
     }
 
     fn open(&self, setup: &Setup) -> Option<Waiting> {
+        let token = self.beside.join(&setup.runner.queue.as_ref()?.token_file);
         let options = match setup.queue_options(&self.beside) {
             Ok(options) => options?,
             Err(why) => {
@@ -156,6 +177,7 @@ impl Adviser {
             jitter,
         );
         Some(Waiting {
+            token: (token.clone(), written(&token)),
             news: feed.subscribe(),
             _feed: feed,
             view,
@@ -231,6 +253,10 @@ impl Adviser {
         }
         Some(policies)
     }
+}
+
+fn written(file: &std::path::Path) -> Option<SystemTime> {
+    std::fs::metadata(file).ok()?.modified().ok()
 }
 
 fn chain(setup: &Setup) -> Policies {

@@ -8,7 +8,7 @@ use super::pools::Pools;
 use super::reach::Ways;
 use super::setup::Setup;
 use super::share::{Demand, shares};
-use super::slots::Slots;
+use super::slots::{Slots, Turns};
 use super::{exporter, paths, socket};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -58,10 +58,13 @@ pub async fn run(start: Start) -> Result<()> {
     };
     begin_log(&start, &config);
     tell(&start.config, &problems);
+    // Before anybody can know that the daemon is there: a signal that nobody hears kills it.
+    let signals = signals::listen().context("listening to signals")?;
     let mut daemon = Daemon::start(start, &config).await?;
+    daemon.whole = !problems.iter().any(Problem::is_error);
     daemon.apply(&config);
     daemon.metrics().loaded(true);
-    let end = daemon.serve().await;
+    let end = daemon.serve(signals).await;
     tracing::info!("the daemon ends");
     end
 }
@@ -77,6 +80,8 @@ struct Daemon {
     told: BTreeMap<String, Limits>,
     seen: Option<Stamp>,
     turn: usize,
+    /// Every entry of the file in force is a pool: only then is a pool without an entry an orphan.
+    whole: bool,
     ending: bool,
     /// A pool whose state can't be written ends the daemon.
     failed: Option<StoreError>,
@@ -98,6 +103,8 @@ impl Daemon {
             .map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
         let directory = paths::make_state_directory(&state)?;
         let listener = socket::open(&directory).await?;
+        // The tables are there before pools open the file side by side.
+        drop(SqliteStore::open(&state, "")?);
         let metrics = Metrics::new().context("preparing the metrics")?;
         let pools = Pools::default();
         if let Some(address) = &config.listen_address {
@@ -130,6 +137,7 @@ impl Daemon {
             metrics,
             pools,
             slots: Slots::new(config.concurrent),
+            turns: Turns::default(),
             ways: Ways::new(&helper),
             interrupt: CancellationToken::new(),
             claims: std::sync::Mutex::default(),
@@ -142,6 +150,7 @@ impl Daemon {
             told: BTreeMap::new(),
             config: config.clone(),
             turn: 0,
+            whole: false,
             ending: false,
             failed: None,
         };
@@ -157,23 +166,30 @@ impl Daemon {
 
     /// Starts, changes and ends pools as the file says.
     fn apply(&mut self, config: &Config) {
-        self.config = config.clone();
+        let old = std::mem::replace(&mut self.config, config.clone());
+        // Part of what a runner goes by is said once for all of them.
+        let shaken = old.check_interval != config.check_interval
+            || old.connection_max_age != config.connection_max_age;
         self.common.slots.set(config.concurrent);
         self.metrics().concurrent(config.concurrent);
         let there: BTreeSet<String> = config.runners.iter().map(|at| at.key.clone()).collect();
         for runner in &config.runners {
             self.follow_token(runner, &there);
+            self.call_back(runner);
             let setup = match Setup::new(config, runner, &self.common.system_id) {
                 Ok(setup) => Arc::new(setup),
                 Err(why) => {
                     tracing::error!(runner = runner.name, why, "a runner can't be used");
+                    self.whole = false;
                     continue;
                 }
             };
             match self.pools.get_mut(&runner.key) {
-                // It is started anew once the pool before it is over.
-                Some(pool) if pool.leaving => {}
-                Some(pool) if pool.fingerprint == runner.fingerprint => {}
+                // Its machines stay, for the pool that is started once this one is over.
+                Some(pool) if pool.leaving => {
+                    pool.orders.send(Order::Close).ok();
+                }
+                Some(pool) if pool.fingerprint == runner.fingerprint && !shaken => {}
                 Some(pool) => {
                     tracing::info!(runner = runner.name, "a runner's entry has changed");
                     pool.fingerprint.clone_from(&runner.fingerprint);
@@ -214,8 +230,18 @@ impl Daemon {
         }
     }
 
-    async fn serve(&mut self) -> Result<()> {
-        let mut signals = signals::listen().context("listening to signals")?;
+    /// A pool that is wound up as an orphan whose runner is in the file again: its machines stay.
+    fn call_back(&self, runner: &Runner) {
+        let named = (runner.name.as_str(), runner.url.as_str());
+        for pool in self.pools.values() {
+            let orphan = pool.fingerprint.is_empty();
+            if orphan && (pool.runner.0.as_str(), pool.runner.1.as_str()) == named {
+                pool.orders.send(Order::Close).ok();
+            }
+        }
+    }
+
+    async fn serve(&mut self, mut signals: mpsc::UnboundedReceiver<Asked>) -> Result<()> {
         let mut file = every(FILE);
         let mut share = every(SHARE);
         let mut orphans = every(ORPHANS);
@@ -334,9 +360,28 @@ impl Daemon {
             return;
         };
         tracing::info!("the configuration was read again");
+        self.warn_of_late_changes(&config);
         self.metrics().loaded(true);
         self.common.plugins.reconfigure(&config);
+        self.whole = true;
         self.apply(&config);
+    }
+
+    /// What is only looked at when the daemon starts.
+    fn warn_of_late_changes(&self, config: &Config) {
+        let old = &self.config;
+        let changed = [
+            (
+                "listen_address",
+                old.listen_address != config.listen_address,
+            ),
+            ("log_level", old.log_level != config.log_level),
+            ("log_format", old.log_format != config.log_format),
+            ("[springtide]", old.springtide != config.springtide),
+        ];
+        for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!(key, "this change takes effect at the next start");
+        }
     }
 
     /// Gives each pool its share of `concurrent`.
@@ -393,7 +438,7 @@ impl Daemon {
     /// Pools in the state whose runner is in the file no more. Only once it is known which pool each
     /// runner of the file is.
     fn adopt_orphans(&mut self) {
-        if self.ending {
+        if self.ending || !self.whole {
             return;
         }
         if let Err(error) = self.try_to_adopt_orphans() {
@@ -468,6 +513,11 @@ impl Daemon {
                 tracing::error!(%error, "webhooks are no longer heard");
             }
         });
+        tracing::info!(
+            "webhooks are heard at http://{}{}",
+            webhook.listen,
+            springtide_gitlab::webhook::PATH
+        );
         let pools = self.common.pools.clone();
         tokio::spawn(async move {
             loop {
@@ -519,10 +569,13 @@ fn begin_log(start: &Start, config: &Config) {
 fn listed(file: &Path, problems: &[Problem]) -> String {
     let mut text = format!("{} can't be used", file.display());
     for problem in problems.iter().filter(|problem| problem.is_error()) {
-        text.push_str(&format!(
-            "\n  line {}, column {}: {}",
-            problem.at.line, problem.at.column, problem.text
-        ));
+        match problem.at.line {
+            0 => text.push_str(&format!("\n  {}", problem.text)),
+            line => text.push_str(&format!(
+                "\n  line {line}, column {}: {}",
+                problem.at.column, problem.text
+            )),
+        }
         if !problem.advice.is_empty() {
             text.push_str(&format!("; {}", problem.advice));
         }

@@ -5,7 +5,7 @@ use super::policies::Find;
 use super::reach::{self, Ways};
 use super::scope::Scope;
 use crate::metrics::Metrics;
-use crate::pool_loop::{Look, Machines};
+use crate::pool_loop::{Listing, Look, Machines};
 use async_trait::async_trait;
 use springtide_control::{DriverFailure, MachineRecord, Seen, SeenState};
 use springtide_plugins::contract::{CallContext, Creation, Machine, MachineState, PluginError};
@@ -45,6 +45,15 @@ struct Known {
 }
 
 impl DriverMachines {
+    async fn list_scope(&self, scope: &str) -> Result<Vec<(Arc<str>, Machine)>, DriverFailure> {
+        let call = self.call(scope, None)?;
+        let listed = call.plugin.list_machines(&call.context);
+        let machines = self.through(scope, &call, "list-machines", listed).await?;
+        let driver = Arc::clone(&call.plugin.info().id);
+        let named = |machine| (Arc::clone(&driver), machine);
+        Ok(machines.into_iter().map(named).collect())
+    }
+
     /// The machines of a pool whose state holds machines of these scopes, with their ids.
     #[must_use]
     pub fn new(
@@ -260,24 +269,41 @@ impl Machines for DriverMachines {
         Ok(self.seen(machine, &record.scope))
     }
 
-    async fn list(&self) -> Result<Vec<Seen>, DriverFailure> {
+    async fn list(&self) -> Result<Listing, DriverFailure> {
         let scopes: Vec<String> = self.known().scopes.iter().cloned().collect();
-        let mut all = Vec::new();
+        let mut listing = Listing::default();
+        let mut failure = None;
         let mut known = BTreeSet::new();
-        for scope in scopes {
-            let call = self.call(&scope, None)?;
-            let listed = call.plugin.list_machines(&call.context);
-            let machines = self.through(&scope, &call, "list-machines", listed).await?;
-            for machine in machines {
+        for scope in &scopes {
+            let machines = match self.list_scope(scope).await {
+                Ok(machines) => machines,
+                Err(error) => {
+                    tracing::warn!(?error, scope, "a scope can't be listed");
+                    listing.unlisted.insert(scope.clone());
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            for (driver, machine) in machines {
                 let ours = machine.owner == self.marks.owner && machine.pool == self.marks.pool;
                 // Scopes of one account with other settings show the same machines.
-                if ours && known.insert((call.plugin.info().id.clone(), machine.id.clone())) {
+                if ours && known.insert((driver, machine.id.clone())) {
                     let made_in = self.known().by_id.get(&machine.id).cloned();
-                    all.push(self.seen(machine, made_in.as_deref().unwrap_or(&scope)));
+                    let made_in = made_in.as_deref().unwrap_or(scope);
+                    listing.seen.push(self.seen(machine, made_in));
                 }
             }
         }
-        Ok(all)
+        if listing.unlisted.is_empty() {
+            let there: BTreeSet<&str> = listing.seen.iter().map(|at| at.id.as_str()).collect();
+            self.known()
+                .by_id
+                .retain(|id, _| there.contains(id.as_str()));
+        }
+        match failure {
+            Some(failure) if listing.unlisted.len() == scopes.len() => Err(failure),
+            _ => Ok(listing),
+        }
     }
 
     async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure> {

@@ -57,13 +57,17 @@ async fn scrape(State(exported): State<Exported>) -> Response {
                 view.targets,
                 view.limits,
                 stuck,
+                view.jobs(),
             )
         })
         .collect();
-    exported
-        .metrics
-        .states(views.iter().map(|(_, counts, .., stuck)| (counts, *stuck)));
-    for (labels, counts, targets, limits, _) in &views {
+    exported.metrics.states(
+        views
+            .iter()
+            .map(|(_, counts, _, _, stuck, _)| (counts, *stuck)),
+    );
+    for (labels, counts, targets, limits, _, (running, held)) in &views {
+        exported.metrics.jobs(labels, *running, *held);
         exported.metrics.pool(labels, counts, targets);
         exported.metrics.limit(labels, limits.limit);
     }

@@ -5,7 +5,7 @@ use super::advice::jitter;
 use super::job_dir::{JobDir, JobDirs, Origin};
 use super::reach::Ways;
 use super::setup::Setup;
-use super::slots::{Slot, Slots};
+use super::slots::{Slot, Slots, Turns};
 use super::troubles::Troubles;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::pool_loop::{Canceled, Jobs, Started, now};
@@ -14,7 +14,7 @@ use springtide_control::{Ending, Happening, JobRecord, MachineRecord, RequestEnd
 use springtide_gitlab::queue::TakenJob;
 use springtide_gitlab::{
     Client, Delivered, FailureReason, Final, FinalState, Health, Held, HeldJob, JobAnswer, JobKey,
-    JobLine, JobRequestOutcome, Payload, Remote, SenderOptions, TraceSender, TraceSource,
+    JobLine, JobRequestOutcome, Payload, Remote, SenderOptions, Sign, TraceSender, TraceSource,
 };
 use springtide_jobs::{JobRun, JobTrace, RunOutcome};
 use springtide_pool::{JobId, Time};
@@ -40,6 +40,8 @@ pub struct Shared {
     pub setup: watch::Sender<Arc<Setup>>,
     /// `concurrent`.
     pub slots: Slots,
+    /// When runners ask.
+    pub turns: Turns,
     /// The ways to machines.
     pub ways: Ways,
     /// The metrics.
@@ -73,10 +75,14 @@ struct Inner {
     not_before: AtomicU64,
     active: Mutex<HashMap<JobId, Active>>,
     tell: OnceLock<mpsc::UnboundedSender<Happening>>,
+    /// The loop is over: nobody is there for a job any more.
+    over: CancellationToken,
 }
 
 struct Asking {
     health: Health,
+    /// When GitLab last refused, or did not answer.
+    refused: Time,
     last_update: Option<String>,
 }
 
@@ -102,6 +108,17 @@ struct Job {
     line: JobLine,
 }
 
+/// Why a job can't be read from its directory.
+#[derive(Debug, thiserror::Error)]
+enum NoJob {
+    /// It never will be.
+    #[error("{0}")]
+    Lost(String),
+    /// Another try may do it.
+    #[error("{0}")]
+    Unread(String),
+}
+
 impl PoolJobs {
     /// The jobs of a pool, those among them that were taken before this daemon started.
     ///
@@ -116,17 +133,24 @@ impl PoolJobs {
             (job, active)
         };
         let active = dirs.all()?.into_iter().map(adopted).collect();
-        let health = Health::new(shared.setup().health_limits());
+        let setup = shared.setup();
+        let health = Health::new(setup.health_limits());
+        let (begun, interval) = (now().0, millis(setup.check_interval));
+        let first = shared
+            .turns
+            .next(begun, millis(setup.step), begun.saturating_add(interval));
         Ok(PoolJobs(Arc::new(Inner {
             shared,
             dirs,
             asking: Mutex::new(Asking {
                 health,
+                refused: Time(0),
                 last_update: None,
             }),
-            not_before: AtomicU64::new(0),
+            not_before: AtomicU64::new(first),
             active: Mutex::new(active),
             tell: OnceLock::new(),
+            over: CancellationToken::new(),
         })))
     }
 
@@ -134,6 +158,11 @@ impl PoolJobs {
     pub fn tell(&self, to: mpsc::UnboundedSender<Happening>) {
         // Told once, before the loop runs.
         self.0.tell.set(to).ok();
+    }
+
+    /// The loop is over: requests that are under way still are given up.
+    pub fn over(&self) {
+        self.0.over.cancel();
     }
 
     /// The jobs that are on disk.
@@ -162,7 +191,12 @@ impl Inner {
     async fn ask(&self, slot: Slot) -> RequestEnd {
         let setup = self.shared.setup();
         let begun = now();
-        let last_update = self.asking().last_update.clone();
+        // GitLab holds a request that knows the latest news; the last slot is not parked there, for
+        // others need it too.
+        let last_update = match self.shared.slots.any_left() {
+            true => self.asking().last_update.clone(),
+            false => None,
+        };
         let answer = setup
             .client
             .request_job(&setup.identity, last_update.as_deref())
@@ -190,17 +224,34 @@ impl Inner {
     /// What an answer says of GitLab, and when to ask again.
     fn note(&self, answer: &JobAnswer, setup: &Setup, begun: Time) {
         let at = Duration::from_millis(now().0);
-        let (next, disabled) = {
+        let sign = answer.outcome.sign();
+        let (next, disabled, disables) = {
             let mut asking = self.asking();
             asking.last_update.clone_from(&answer.last_update);
-            asking.health.note(answer.outcome.sign(), at, jitter());
-            (asking.health.not_before(), asking.health.disabled_until(at))
+            // A request that was held since before a refusal does not lift it.
+            let old = sign == Sign::Well && begun < asking.refused;
+            let disables = !old && asking.health.note(sign, at, jitter());
+            if sign != Sign::Well {
+                asking.refused = now();
+            }
+            let (health, at) = (&asking.health, at);
+            (health.not_before(), health.disabled_until(at), disables)
         };
-        let interval = match answer.outcome {
-            JobRequestOutcome::Job(_) if !setup.runner.strict_check_interval => Duration::ZERO,
-            _ => setup.check_interval,
+        if disables {
+            tracing::error!(
+                runner = setup.runner.name,
+                "GitLab forbids this runner's token again and again: it is left alone for a while"
+            );
+        }
+        let next = match answer.outcome {
+            JobRequestOutcome::Job(_) if !setup.runner.strict_check_interval => millis(next),
+            _ => {
+                let interval = millis(setup.check_interval);
+                let from = millis(next).max(begun.0.saturating_add(interval));
+                let latest = from.max(now().0.saturating_add(interval));
+                self.shared.turns.next(from, millis(setup.step), latest)
+            }
         };
-        let next = millis(next).max(begun.0.saturating_add(millis(interval)));
         self.wait_until(Time(next));
         let trouble = match (&answer.outcome, disabled) {
             (_, Some(until)) => Some(format!(
@@ -259,13 +310,11 @@ impl Inner {
             project = payload.job_info.project_full_path,
             "a job was taken"
         );
-        self.active().insert(
-            id,
-            Active {
-                _slot: Some(slot),
-                ..Active::default()
-            },
-        );
+        // One that is offered a second time is known already.
+        self.active().entry(id).or_insert_with(|| Active {
+            _slot: Some(slot),
+            ..Active::default()
+        });
         RequestEnd::Job(id)
     }
 
@@ -293,7 +342,7 @@ impl Inner {
     }
 
     /// A job from its directory.
-    async fn read(&self, id: JobId) -> Result<Job, String> {
+    async fn read(&self, id: JobId) -> Result<Job, NoJob> {
         let dir = self.dirs.dir(id);
         let read = {
             let dir = dir.clone();
@@ -303,11 +352,19 @@ impl Inner {
         };
         let (payload, origin) = match read.await {
             Ok(Ok(read)) => read,
-            Ok(Err(error)) => return Err(format!("its directory can't be read: {error}")),
-            Err(error) => return Err(error.to_string()),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(NoJob::Lost(format!("its directory is gone: {error}")));
+            }
+            Ok(Err(error)) => {
+                return Err(NoJob::Unread(format!(
+                    "its directory can't be read: {error}"
+                )));
+            }
+            Err(error) => return Err(NoJob::Unread(error.to_string())),
         };
-        let text = String::from_utf8(payload).map_err(|error| error.to_string())?;
-        let payload = Payload::from_json(&text).map_err(|error| error.to_string())?;
+        let lost = |error: &dyn std::fmt::Display| NoJob::Lost(error.to_string());
+        let text = String::from_utf8(payload).map_err(|error| lost(&error))?;
+        let payload = Payload::from_json(&text).map_err(|error| lost(&error))?;
         let setup = self.shared.setup();
         // A job is told at the GitLab that gave it, also where the file names another by now.
         let client = if setup.client.options().url == origin.url {
@@ -317,7 +374,7 @@ impl Inner {
                 url: origin.url,
                 ..setup.client.options().clone()
             };
-            Client::new(options).map_err(|error| error.to_string())?
+            Client::new(options).map_err(|error| lost(&error))?
         };
         let line = JobLine::new(client, payload.key(), setup.identity.info.clone());
         Ok(Job { dir, payload, line })
@@ -364,13 +421,30 @@ impl Inner {
         sender.remote()
     }
 
+    /// Tells GitLab of a job without its trace, where that can't be opened.
+    fn send_without(&self, id: JobId, job: &Job, why: &str) {
+        let mut active = self.active();
+        let at = active.entry(id).or_default();
+        at.sender.get_or_insert_with(|| {
+            TraceSender::start(SenderOptions {
+                line: job.line.clone(),
+                failure_reasons: job.payload.features.failure_reasons.clone(),
+                source: Arc::new(Fixed::new(format!(
+                    "ERROR: Job failed (system failure): {why}\n"
+                ))),
+                acknowledged: 0,
+                debug_trace: false,
+            })
+        });
+    }
+
     /// Keeps a job alive that waits for a machine.
     async fn keep(&self, id: JobId, stop: CancellationToken, canceled: Canceled) {
         let job = match self.read(id).await {
             Ok(job) => job,
             Err(why) => {
                 // It ends when it is given to a machine, or its time to wait is over.
-                tracing::error!(job = id.0, why, "a job that waits can't be kept alive");
+                tracing::error!(job = id.0, %why, "a job that waits can't be kept alive");
                 return;
             }
         };
@@ -488,9 +562,13 @@ impl Inner {
         };
         let job = match self.read(id).await {
             Ok(job) => job,
-            Err(why) => return broken(&why),
+            Err(why) => return broken(&why.to_string()),
         };
-        if !self.accept(id, &job).await {
+        let accepted = tokio::select! {
+            accepted = self.accept(id, &job) => accepted,
+            () = abandon.cancelled() => return RunEnd::MachineLost,
+        };
+        if !accepted {
             return RunEnd::Ran { broken: false };
         }
         let trace = match self.trace(id, &job).await {
@@ -525,6 +603,7 @@ impl Inner {
             }
         };
         let setup = self.shared.setup();
+        let let_go = abandon.clone();
         let running = springtide_jobs::run(
             JobRun {
                 payload: job.payload.clone(),
@@ -542,9 +621,14 @@ impl Inner {
             outcome = running => outcome,
             never = passing => match never {},
         };
+        // The job is another run's by now, or has its end.
+        if let_go.is_cancelled() {
+            return RunEnd::MachineLost;
+        }
         match outcome {
             RunOutcome::Ended { mut end, broken } => {
-                if self.shared.interrupt.is_cancelled() && end.state == FinalState::Failed {
+                let canceled = end.failure_reason == Some(FailureReason::JobCanceled);
+                if self.shared.interrupt.is_cancelled() && canceled {
                     trace.say(
                         "ERROR: Job failed (system failure): the runner's manager was stopped",
                     );
@@ -604,11 +688,21 @@ impl Inner {
     }
 
     async fn tell_end(&self, id: JobId, ending: Ending) {
-        let job = match self.read(id).await {
-            Ok(job) => job,
-            Err(why) => {
-                tracing::error!(job = id.0, why, "GitLab can't be told how a job ended");
-                return;
+        let job = loop {
+            match self.read(id).await {
+                Ok(job) => break job,
+                Err(NoJob::Lost(why)) => {
+                    tracing::error!(job = id.0, why, "GitLab can't be told how a job ended");
+                    return;
+                }
+                Err(NoJob::Unread(why)) => {
+                    tracing::warn!(
+                        job = id.0,
+                        why,
+                        "a job's end is told as soon as it can be read"
+                    );
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         };
         let end = match ending {
@@ -633,7 +727,10 @@ impl Inner {
                 }
                 self.send(id, &job, &trace);
             }
-            Err(why) => tracing::error!(job = id.0, why, "a job ends without its trace"),
+            Err(why) => {
+                tracing::error!(job = id.0, why, "a job ends without its trace");
+                self.send_without(id, &job, &why);
+            }
         }
         let sender = self.active().get_mut(&id).and_then(|at| at.sender.take());
         let Some(sender) = sender else { return };
@@ -681,8 +778,16 @@ impl Jobs for PoolJobs {
             end = &mut asking => end.unwrap_or(RequestEnd::Failed),
             () = cancel.cancelled() => {
                 let tell = self.0.tell.get().cloned();
+                let over = self.0.over.clone();
                 tokio::spawn(async move {
-                    if let (Ok(RequestEnd::Job(job)), Some(tell)) = (asking.await, tell) {
+                    let end = tokio::select! {
+                        end = &mut asking => end,
+                        () = over.cancelled() => {
+                            asking.abort();
+                            return;
+                        }
+                    };
+                    if let (Ok(RequestEnd::Job(job)), Some(tell)) = (end, tell) {
                         // A loop that is over left it on disk, for the next start to find.
                         tell.send(Happening::Found(job)).ok();
                     }

@@ -12,7 +12,7 @@ use super::pools::{PoolHandle, Pools};
 use super::reach::Ways;
 use super::scope::Scope;
 use super::setup::Setup;
-use super::slots::Slots;
+use super::slots::{Slots, Turns};
 use super::troubles::Troubles;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::pool_loop::{PoolLoop, now};
@@ -34,6 +34,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Between two looks for what machines left behind.
 const LEFTOVERS: Duration = Duration::from_secs(300);
 
+/// Between two signs of life to GitLab.
+const ONLINE: Duration = Duration::from_secs(1800);
+
 /// What all pools of a daemon share.
 pub struct Common {
     /// The state's file.
@@ -52,6 +55,8 @@ pub struct Common {
     pub pools: Pools,
     /// `concurrent`.
     pub slots: Slots,
+    /// When runners ask.
+    pub turns: Turns,
     /// The ways to machines.
     pub ways: Ways,
     /// No more time: jobs that run are ended.
@@ -130,7 +135,7 @@ pub fn start(common: Arc<Common>, setup: Arc<Setup>) -> Started {
         entry: setup.runner.key.clone(),
         common,
         setup: watch::Sender::new(setup),
-        orders: from,
+        orders: Orders::new(from),
         limits,
         notify: Arc::clone(&notify),
         troubles: Troubles::default(),
@@ -171,7 +176,7 @@ pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Start
     let starting = Starting {
         entry: key.to_owned(),
         setup: watch::Sender::new(setup),
-        orders: from,
+        orders: Orders::new(from),
         limits,
         notify: Arc::clone(&notify),
         troubles: Troubles::default(),
@@ -184,6 +189,7 @@ pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Start
     let claim = Claim::new(&common, key).ok_or("it is taken up already")?;
     let known = Known {
         _claim: claim,
+        unfit: None,
         key: key.to_owned(),
         marks: Marks {
             owner: kept.owner.clone(),
@@ -212,11 +218,19 @@ pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Start
     })
 }
 
+/// What the daemon says, heard from a pool that is looked at elsewhere meanwhile.
+type Orders = tokio::sync::Mutex<mpsc::UnboundedReceiver<Order>>;
+
+/// The next order; none where the daemon wants no more of the pool.
+async fn next(orders: &Orders) -> Option<Order> {
+    orders.lock().await.recv().await
+}
+
 struct Starting {
     entry: String,
     common: Arc<Common>,
     setup: watch::Sender<Arc<Setup>>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: Orders,
     limits: watch::Sender<Limits>,
     notify: Arc<Notify>,
     troubles: Troubles,
@@ -229,26 +243,47 @@ type Taken = (Controller<SqliteStore>, Vec<Effect>, Vec<MachineRecord>);
 struct Known {
     key: String,
     _claim: Claim,
+    /// Why it can make no machines, where it can't.
+    unfit: Option<String>,
     marks: Marks,
     scope: String,
     machine_name: String,
 }
 
 impl Starting {
-    async fn run(mut self) -> Result<(), StoreError> {
-        self.show(PoolView::default(), None);
+    async fn run(self) -> Result<(), StoreError> {
+        self.show(None);
+        let mut swapped = self.common.plugins.swapped();
         let known = loop {
-            match self.learn().await {
-                Ok(known) => break known,
-                Err(why) => {
-                    let runner = self.setup.borrow().runner.name.clone();
-                    tracing::warn!(runner, why, "a runner can't work");
-                    self.troubles.set("start", Some(why));
+            swapped.mark_unchanged();
+            // What the daemon wants is heard also while GitLab is slow to say who the runner is.
+            let order = tokio::select! {
+                learned = self.learn() => match learned {
+                    Ok(known) => break known,
+                    Err(why) => {
+                        let runner = self.setup.borrow().runner.name.clone();
+                        tracing::warn!(runner, why, "a runner can't work");
+                        self.troubles.set("start", Some(why));
+                        None
+                    }
+                },
+                order = next(&self.orders) => Some(order),
+            };
+            let order = match order {
+                Some(order) => order,
+                None => tokio::select! {
+                    order = next(&self.orders) => order,
+                    _ = swapped.changed() => continue,
+                    () = tokio::time::sleep(AGAIN) => continue,
+                },
+            };
+            match order {
+                Some(Order::Reconfigure(setup)) => self.reconfigured(setup),
+                Some(Order::EndHeld) => {}
+                Some(Order::Close | Order::Leave(_)) | None => {
+                    self.common.pools.remove(&self.entry);
+                    return Ok(());
                 }
-            }
-            if self.wait().await {
-                self.common.pools.remove(&self.entry);
-                return Ok(());
             }
         };
         self.troubles.set("start", None);
@@ -258,24 +293,6 @@ impl Starting {
         end
     }
 
-    /// Waits until another try makes sense; true where the daemon wants no more of it.
-    async fn wait(&mut self) -> bool {
-        let mut swapped = self.common.plugins.swapped();
-        swapped.mark_unchanged();
-        tokio::select! {
-            order = self.orders.recv() => match order {
-                Some(Order::Reconfigure(setup)) => {
-                    self.reconfigured(setup);
-                    false
-                }
-                Some(Order::EndHeld) => false,
-                Some(Order::Close | Order::Leave(_)) | None => true,
-            },
-            _ = swapped.changed() => false,
-            () = tokio::time::sleep(AGAIN) => false,
-        }
-    }
-
     fn reconfigured(&self, setup: Arc<Setup>) {
         self.limits.send_replace(setup.runner.limits());
         self.setup.send_replace(setup);
@@ -283,21 +300,32 @@ impl Starting {
 
     async fn learn(&self) -> Result<Known, String> {
         let setup = self.setup.borrow().clone();
-        let machine = machine_of(&setup)?;
+        // Who it is comes first, and is known whatever else is wrong.
         let identity = self.identity(&setup).await?;
         let key = identity.key();
-        let owner = setup.runner.pool.owner.clone();
-        let scope = scope(&self.common.plugins, &setup, machine)?;
+        self.show(Some(key.clone()));
+        let fit = machine_of(&setup).and_then(|machine| {
+            let scope = scope(&self.common.plugins, &setup, machine)?;
+            Ok((scope, machine.machine_name.clone()))
+        });
+        let (scope, machine_name, unfit) = match fit {
+            Ok((scope, machine_name)) => (scope, machine_name, None),
+            // Its machines and jobs are looked after all the same.
+            Err(why) if self.has_state(&key) => (String::new(), "none-%s".to_owned(), Some(why)),
+            Err(why) => return Err(why),
+        };
         let claim = Claim::new(&self.common, &key).ok_or_else(|| {
             format!(
-                "another entry of the file is the same runner, number {} of GitLab: keep one of them",
+                "another pool is the same runner, number {} of GitLab: keep one entry of it, or wait until a removed one is wound up",
                 identity.runner
             )
         })?;
+        let owner = setup.runner.pool.owner.clone();
         Ok(Known {
             _claim: claim,
+            unfit,
             scope,
-            machine_name: machine.machine_name.clone(),
+            machine_name,
             marks: Marks {
                 owner: owner.unwrap_or_else(|| identity.owner()),
                 pool: key.clone(),
@@ -305,6 +333,11 @@ impl Starting {
             },
             key,
         })
+    }
+
+    fn has_state(&self, key: &str) -> bool {
+        let pools = SqliteStore::open(&self.common.state, "").and_then(|store| store.pools());
+        pools.is_ok_and(|pools| pools.iter().any(|pool| pool == key))
     }
 
     /// GitLab's number of the runner: what it told once is kept.
@@ -321,7 +354,13 @@ impl Starting {
         }
         let verified = setup.client.verify(&setup.identity).await;
         let runner = match verified {
-            Ok(verified) => verified.id,
+            Ok(verified) => match (verified.id, setup.runner.id) {
+                (0, Some(id)) => id,
+                (0, None) => {
+                    return Err("this GitLab does not tell the runner's number: write it as `id` into the runner's entry".into());
+                }
+                (id, _) => id,
+            },
             Err(error) => return Err(error.to_string()),
         };
         let identity = Identity {
@@ -333,7 +372,7 @@ impl Starting {
     }
 
     /// Takes up the pool's state and runs its loop to its end.
-    async fn take_up(mut self, known: Known) -> Result<(), StoreError> {
+    async fn take_up(self, known: Known) -> Result<(), StoreError> {
         let common = Arc::clone(&self.common);
         let setup = self.setup.borrow().clone();
         let labels = RunnerLabels {
@@ -345,6 +384,7 @@ impl Starting {
         let shared = Arc::new(Shared {
             setup: self.setup.clone(),
             slots: common.slots.clone(),
+            turns: common.turns.clone(),
             ways: common.ways.clone(),
             metrics: common.metrics.clone(),
             labels: labels.clone(),
@@ -406,22 +446,34 @@ impl Starting {
             heard,
             beside: common.beside.clone(),
         };
-        let helpers = [
+        let mut helpers = vec![
             tokio::spawn(adviser.run()),
             tokio::spawn(sweep(Arc::clone(&machines))),
         ];
+        // A pool without a runner has no token to show.
+        if !known.scope.is_empty() {
+            helpers.push(tokio::spawn(stay_online(Arc::clone(&shared))));
+        }
         tracing::info!(
             runner = setup.runner.name,
             pool = known.key,
             "a runner works"
         );
+        let mut swapped = common.plugins.swapped();
+        let mut unfit = known.unfit.is_some();
         let mut running = tokio::spawn(pool.run(effects));
         let end = loop {
             tokio::select! {
                 end = &mut running => break end,
-                Some(order) = self.orders.recv() => self.obey(order, &tell, &machines),
+                Some(order) = next(&self.orders) => unfit = self.obey(order, &tell, &machines, unfit),
+                Ok(()) = swapped.changed(), if unfit => {
+                    swapped.mark_unchanged();
+                    let again = Order::Reconfigure(self.setup.borrow().clone());
+                    unfit = self.obey(again, &tell, &machines, unfit);
+                }
             }
         };
+        jobs.over();
         for helper in helpers {
             helper.abort();
         }
@@ -499,7 +551,9 @@ impl Starting {
         order: Order,
         tell: &mpsc::UnboundedSender<Happening>,
         machines: &DriverMachines,
-    ) {
+        unfit: bool,
+    ) -> bool {
+        let mut unfit = unfit;
         let what = match order {
             Order::Close => Happening::Close,
             Order::Leave(cause) => Happening::Leave(cause),
@@ -514,6 +568,7 @@ impl Starting {
                     Ok((scope, machine_name)) => {
                         machines.note_scope(&scope);
                         self.troubles.set("configuration", None);
+                        unfit = false;
                         // A loop that is over obeys no more.
                         tell.send(Happening::Pause(false)).ok();
                         Happening::Made {
@@ -523,29 +578,31 @@ impl Starting {
                     }
                     Err(why) => {
                         self.troubles.set("configuration", Some(why));
+                        unfit = true;
                         Happening::Pause(true)
                     }
                 }
             }
         };
         tell.send(what).ok();
+        unfit
     }
 
-    fn show(&self, view: PoolView, tell: Option<mpsc::UnboundedSender<Happening>>) {
+    fn show(&self, pool: Option<String>) {
         let setup = self.setup.borrow().clone();
         self.common.pools.insert(
             self.entry.clone(),
             PoolHandle {
                 name: setup.runner.name.clone(),
-                pool: None,
+                pool,
                 notify: Arc::clone(&self.notify),
                 labels: RunnerLabels {
                     short_token: setup.runner.short_token().to_owned(),
                     name: setup.runner.name.clone(),
                     system_id: self.common.system_id.clone(),
                 },
-                view: watch::Sender::new(view).subscribe(),
-                tell,
+                view: watch::Sender::new(PoolView::default()).subscribe(),
+                tell: None,
                 trouble: self.troubles.shown(),
                 heard: watch::Sender::new(Vec::new()).subscribe(),
             },
@@ -609,6 +666,18 @@ fn scope(plugins: &Installed, setup: &Setup, machine: &Machine) -> Result<String
         named: named.into_iter().collect(),
     }
     .text())
+}
+
+/// A pool that knows that no job waits asks for none, and GitLab would show its runner as offline
+/// after two hours.
+async fn stay_online(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(ONLINE).await;
+        let setup = shared.setup();
+        if let Err(error) = setup.client.verify(&setup.identity).await {
+            tracing::warn!(runner = setup.runner.name, %error, "GitLab could not be told that a runner is there");
+        }
+    }
 }
 
 /// Removes what machines left behind, seen twice, for as long as the pool lives.

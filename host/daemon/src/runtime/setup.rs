@@ -18,6 +18,8 @@ pub struct Setup {
     pub identity: RunnerIdentity,
     /// The least time between two requests.
     pub check_interval: Duration,
+    /// The least time between requests of two runners.
+    pub step: Duration,
     /// The shell of scripts.
     pub shell: Shell,
 }
@@ -46,6 +48,7 @@ impl Setup {
                 info,
             },
             check_interval: config.check_interval,
+            step: config.poll_interval(),
             shell,
             runner: runner.clone(),
         })
@@ -67,7 +70,7 @@ impl Setup {
         JobSettings {
             shell: self.shell,
             builds_dir: runner.builds_dir.clone(),
-            environment: runner.environment.0.clone(),
+            environment: environment(runner),
             clone_url: runner.clone_url.as_ref().map(ToString::to_string),
             pre_get_sources_script: runner.pre_get_sources_script.clone(),
             post_get_sources_script: runner.post_get_sources_script.clone(),
@@ -121,4 +124,11 @@ fn client_options(config: &Config, runner: &Runner) -> ClientOptions {
         connection_max_age: config.connection_max_age.unwrap_or(Duration::MAX),
         ..options
     }
+}
+
+/// The runner's variables, its feature flags among them, as scripts may look at those.
+fn environment(runner: &Runner) -> Vec<(String, String)> {
+    let flags = runner.feature_flags.iter();
+    let flags = flags.map(|(name, on)| (name.clone(), on.to_string()));
+    flags.chain(runner.environment.0.iter().cloned()).collect()
 }

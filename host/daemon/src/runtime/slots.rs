@@ -38,6 +38,13 @@ impl Slots {
         })
     }
 
+    /// Whether one is free still.
+    #[must_use]
+    pub fn any_left(&self) -> bool {
+        let count = self.lock();
+        count.used < count.most
+    }
+
     /// A slot for a job that was taken before this daemon started: it has one, free or not.
     #[must_use]
     pub fn adopt(&self) -> Slot {
@@ -54,6 +61,23 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut count = self.0.lock();
         count.used = count.used.saturating_sub(1);
+    }
+}
+
+/// Turns of requests for jobs: `check_interval` is shared among the runners, so that they do not ask
+/// together.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Mutex<u64>>);
+
+impl Turns {
+    /// The next turn at or after `from`, `step` after the one before it; both in milliseconds, the
+    /// first since the epoch. Never later than `latest`.
+    #[must_use]
+    pub fn next(&self, from: u64, step: u64, latest: u64) -> u64 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = from.max(last.saturating_add(step)).min(latest.max(from));
+        *last = turn.max(*last);
+        turn
     }
 }
 
@@ -75,5 +99,13 @@ mod tests {
         drop((two, adopted));
         slots.set(0);
         assert!(slots.take().is_none());
+    }
+
+    #[test]
+    fn turns_are_a_step_apart_and_no_later_than_they_may_be() {
+        let turns = Turns::default();
+        let all: Vec<u64> = (0..4).map(|_| turns.next(1000, 100, 1250)).collect();
+        assert_eq!(all, [1000, 1100, 1200, 1250]);
+        assert_eq!(turns.next(5000, 100, 6000), 5000);
     }
 }

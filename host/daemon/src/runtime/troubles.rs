@@ -25,6 +25,11 @@ impl Troubles {
     pub fn set(&self, about: &'static str, trouble: Option<String>) {
         let all = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            match (known.get(about), &trouble) {
+                (None, Some(trouble)) => tracing::warn!(about, "{trouble}"),
+                (Some(_), None) => tracing::info!(about, "the trouble is over"),
+                _ => {}
+            }
             match trouble {
                 Some(trouble) => known.insert(about, trouble),
                 None => known.remove(about),

@@ -245,7 +245,7 @@ impl Frame<'_> {
                 .sum()
         };
         format!(
-            "jobs: {} waiting, {} running, {} of {} done; machines: {} coming, {} free, {} busy, {} going",
+            "jobs: {} waiting, {} running, {} of {} done; machines: {} coming, {} free, {} busy, {} going; {}",
             self.waiting,
             self.running,
             self.done,
@@ -254,6 +254,7 @@ impl Frame<'_> {
             of(&["idle", "reserved"]),
             of(&["busy", "draining"]),
             of(&["retiring"]),
+            self.decision(),
         )
     }
 }
@@ -285,7 +286,7 @@ mod tests {
         machines  2 booting, 3 busy
         decision  create a machine: 2 jobs wait
         ");
-        insta::assert_snapshot!(frame.line(), @"jobs: 10 waiting, 3 running, 6 of 30 done; machines: 2 coming, 0 free, 3 busy, 0 going");
+        insta::assert_snapshot!(frame.line(), @"jobs: 10 waiting, 3 running, 6 of 30 done; machines: 2 coming, 0 free, 3 busy, 0 going; create a machine: 2 jobs wait");
         assert_eq!(totals(&status).made, 5);
     }
 }
