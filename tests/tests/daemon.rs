@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use rustix::process::Signal;
-use springtide_sandbox::{Endpoint, Fault, FaultKind, JobSpec, JobStatus, JobView, SandboxOptions};
+use springtide_sandbox::{
+    Endpoint, Fault, FaultKind, JobSpec, JobStatus, JobView, RunnerSeed, SandboxOptions,
+};
 use springtide_tests::{PROJECT, Site};
 use std::collections::BTreeMap;
 
@@ -303,6 +305,9 @@ async fn a_snapshot_replays_to_the_same_decisions() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_with_an_executor_that_is_not_there_yet_stops_alone_and_says_so() -> Result<()> {
     let site = Site::new(SandboxOptions::default()).await?;
+    let none: [&str; 0] = [];
+    site.sandbox
+        .add_runner(RunnerSeed::new("glrt-another-token", none));
     let other = site
         .runner("containers", "")
         .replace("shell+machine", "docker+machine")

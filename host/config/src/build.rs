@@ -61,7 +61,12 @@ pub(crate) fn config(
         );
     }
     let runners = apart(runners, report);
-    (global_errors == 0).then_some(Config { runners, ..file })
+    let unusable = std::mem::take(&mut report.unusable);
+    (global_errors == 0).then_some(Config {
+        runners,
+        unusable,
+        ..file
+    })
 }
 
 /// What stands before the runners, and our tables.
@@ -116,6 +121,7 @@ fn global(root: &Found, report: &mut Report) -> Config {
         plugins: ours::plugins(root, &credentials, report),
         credentials,
         runners: Vec::new(),
+        unusable: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::problem;
 use crate::schema::nearest;
-use crate::{Config, Machine, MachineOption, Position, Problem, Runner, Severity};
+use crate::{Config, Machine, MachineOption, PolicyEntry, Position, Problem, Runner, Severity};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,11 @@ impl Config {
             .filter(with_machines)
             .flat_map(|runner| runner.check_plugins(catalog))
             .collect();
+        for entry in &self.unusable {
+            let machine = entry.machine.as_ref();
+            problems.extend(machine.iter().flat_map(|machine| machine.check(catalog)));
+            problems.extend(check_policies(&entry.policies, catalog));
+        }
         problem::sort(&mut problems);
         problems
     }
@@ -48,10 +53,7 @@ impl Runner {
     pub fn check_plugins(&self, catalog: &dyn Catalog) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Some(machine) = &self.machine {
-            match catalog.driver(&machine.machine_driver) {
-                Some(schema) => problems.extend(machine.driver_settings(&schema, "name").1),
-                None => problems.push(missing_driver(machine, catalog)),
-            }
+            problems.extend(machine.check(catalog));
         }
         for link in self.policy_chain().iter().filter(|link| link.implied) {
             if catalog.policy(&link.plugin).is_none() {
@@ -70,19 +72,25 @@ impl Runner {
                 ));
             }
         }
-        for entry in &self.policies {
-            let Some(schema) = catalog.policy(&entry.plugin) else {
-                problems.push(missing_policy(entry.at, &entry.plugin, catalog));
-                continue;
-            };
-            let settings = Value::Object(entry.settings.clone());
-            let name = format!("the policy {:?}", entry.plugin);
-            problems.extend(check(&name, &schema, &settings, |key| {
-                entry.settings_at.get(key).copied().unwrap_or(entry.at)
-            }));
-        }
+        problems.extend(check_policies(&self.policies, catalog));
         problems
     }
+}
+
+fn check_policies(policies: &[PolicyEntry], catalog: &dyn Catalog) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for entry in policies {
+        let Some(schema) = catalog.policy(&entry.plugin) else {
+            problems.push(missing_policy(entry.at, &entry.plugin, catalog));
+            continue;
+        };
+        let settings = Value::Object(entry.settings.clone());
+        let name = format!("the policy {:?}", entry.plugin);
+        problems.extend(check(&name, &schema, &settings, |key| {
+            entry.settings_at.get(key).copied().unwrap_or(entry.at)
+        }));
+    }
+    problems
 }
 
 fn missing_driver(machine: &Machine, catalog: &dyn Catalog) -> Problem {
@@ -140,6 +148,13 @@ fn missing_policy(at: Position, id: &str, catalog: &dyn Catalog) -> Problem {
 }
 
 impl Machine {
+    fn check(&self, catalog: &dyn Catalog) -> Vec<Problem> {
+        match catalog.driver(&self.machine_driver) {
+            Some(schema) => self.driver_settings(&schema, "name").1,
+            None => vec![missing_driver(self, catalog)],
+        }
+    }
+
     /// The options of the driver as settings for a machine of this name, and what does not fit its
     /// schema, each at its option. Options of the host's are left out.
     #[must_use]

@@ -36,7 +36,7 @@ pub use source::Source;
 pub use system_id::{SystemId, system_id};
 pub use types::{
     Config, Credential, CredentialKind, Executor, Grants, Hidden, HttpGrant, LogFormat, LogLevel,
-    PluginEntry, PolicyEntry, PoolTable, Queue, Runner, Springtide, ToolGrant, Webhook,
+    PluginEntry, PolicyEntry, PoolTable, Queue, Runner, Springtide, ToolGrant, Unusable, Webhook,
 };
 
 use build::World;

@@ -12,6 +12,8 @@ pub(crate) struct Report<'s> {
     source: &'s Source,
     problems: Vec<Problem>,
     errors: usize,
+    /// What runners that can't be used say of plugins.
+    pub(crate) unusable: Vec<crate::Unusable>,
 }
 
 impl<'s> Report<'s> {
@@ -20,6 +22,7 @@ impl<'s> Report<'s> {
             source,
             problems: Vec::new(),
             errors: 0,
+            unusable: Vec::new(),
         }
     }
 

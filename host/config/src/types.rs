@@ -38,6 +38,19 @@ pub struct Config {
     pub credentials: BTreeMap<String, Credential>,
     /// The runners that can be used, in the order of the file: one with an error is not here.
     pub runners: Vec<Runner>,
+    /// What the others say of plugins.
+    pub unusable: Vec<Unusable>,
+}
+
+/// What a runner that can't be used says of plugins, so that all its problems are told at once.
+#[derive(Clone, Debug)]
+pub struct Unusable {
+    /// Where the entry begins.
+    pub at: Position,
+    /// `[runners.machine]`, where it could be read.
+    pub machine: Option<Machine>,
+    /// `[[runners.policy]]`.
+    pub policies: Vec<PolicyEntry>,
 }
 
 /// How much is logged.

@@ -1,6 +1,7 @@
 //! One `[[runners]]` entry.
 
 use super::{World, cache, docker, machine, ours};
+use crate::Unusable;
 use crate::report::Report;
 use crate::schema::nearest;
 use crate::walk::Found;
@@ -55,6 +56,13 @@ pub(super) fn runner(
     expiry(found, world, report);
     renamed(found, report);
     if report.errors() > before {
+        // What it says of plugins is checked all the same.
+        let at = report.position(&found.at);
+        report.unusable.push(Unusable {
+            at,
+            machine,
+            policies,
+        });
         return None;
     }
     let (url, token, executor) = (url?, token?, executor?);

@@ -90,6 +90,7 @@ impl Checked {
         if let Some(config) = &config
             && let Some(catalog) = installed(config)
         {
+            problems.extend(Shelf::directory_problem(config));
             problems.extend(config.check_plugins(&*catalog));
             problems.sort_by_key(|problem| (problem.at, problem.severity));
         }

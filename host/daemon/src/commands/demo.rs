@@ -5,6 +5,7 @@ mod scene;
 mod table;
 
 use crate::runtime::socket::{Ask, ask};
+use crate::table::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use scene::Scene;
@@ -73,9 +74,9 @@ pub async fn run(arguments: Arguments) -> Result<bool> {
     }
     let outcome = outcome?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&outcome)?);
+        say(&(serde_json::to_string_pretty(&outcome)? + "\n"))?;
     } else {
-        print!("{outcome}");
+        say(&outcome.to_string())?;
     }
     Ok(outcome.good())
 }

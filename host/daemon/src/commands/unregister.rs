@@ -1,6 +1,7 @@
 //! `springtide unregister`: a runner leaves GitLab and the configuration.
 
 use super::verify::{client, read, remove, same_url};
+use crate::table::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
@@ -107,7 +108,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         match gone {
             Ok(what) => {
                 remove(&path, &[runner])?;
-                println!("{}: {what}; taken out of {}", runner.name, path.display());
+                say(&format!(
+                    "{}: {what}; taken out of {}\n",
+                    runner.name,
+                    path.display()
+                ))?;
             }
             Err(error) => {
                 left += 1;
@@ -134,7 +139,7 @@ async fn alone(arguments: &Arguments, url: &str, token: &SecretString) -> Result
         );
     }
     let what = leave(&client, token, None, arguments.delete_runner).await?;
-    println!("{what}");
+    say(&format!("{what}\n"))?;
     Ok(())
 }
 

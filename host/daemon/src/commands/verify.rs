@@ -1,6 +1,6 @@
 //! `springtide verify`: whether GitLab still knows the runners of a configuration.
 
-use crate::table::Table;
+use crate::table::{Table, say};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use secrecy::ExposeSecret;
@@ -94,9 +94,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         ]);
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&list)?);
+        say(&(serde_json::to_string_pretty(&list)? + "\n"))?;
     } else {
-        print!("{}", table.text());
+        say(&table.text())?;
     }
     if arguments.delete && !refused.is_empty() {
         let removed = remove(&path, &refused)?;

@@ -301,7 +301,10 @@ impl Starting {
     async fn learn(&self) -> Result<Known, String> {
         let setup = self.setup.borrow().clone();
         // Who it is comes first, and is known whatever else is wrong.
-        let identity = self.identity(&setup).await?;
+        let identity = self.identity(&setup).await.map_err(|why| {
+            let also = machine_of(&setup).err().map(|also| format!("; {also}"));
+            why + &also.unwrap_or_default()
+        })?;
         let key = identity.key();
         self.show(Some(key.clone()));
         let fit = machine_of(&setup).and_then(|machine| {

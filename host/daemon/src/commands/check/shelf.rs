@@ -2,7 +2,7 @@
 
 use crate::runtime::{paths, plugins};
 use serde_json::Value;
-use springtide_config::{Catalog, Config};
+use springtide_config::{Catalog, Config, Position, Problem, Severity};
 use springtide_plugins::contract::Kind;
 use springtide_plugins::{Host, HostOptions, PluginOptions, Source};
 use std::cell::RefCell;
@@ -36,6 +36,35 @@ impl Shelf {
             plugins: plugins::plugin_options(config, state.parent().unwrap_or(Path::new("."))),
             looked_at: RefCell::default(),
         }))
+    }
+
+    /// What is wrong with the plugin directory as a whole: what `run` would say of it.
+    #[must_use]
+    pub fn directory_problem(config: &Config) -> Option<Problem> {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = plugins::directory(config);
+        let shown = directory.display();
+        let problem = |severity, text: String, advice: &str| {
+            Some(Problem::new(severity, Position::FILE, text, advice))
+        };
+        match std::fs::read_dir(&directory).and_then(|_| std::fs::metadata(&directory)) {
+            Ok(data) if data.permissions().mode() & 0o002 != 0 => problem(
+                Severity::Error,
+                format!("the plugin directory {shown} may be written by anybody"),
+                "`chmod o-w` it: who writes there runs code with the daemon's grants",
+            ),
+            Ok(_) => None,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => problem(
+                Severity::Warning,
+                format!("the plugin directory {shown} is missing, so no plugin is installed"),
+                "make it, or name another as `plugin_dir` of [springtide]",
+            ),
+            Err(error) => problem(
+                Severity::Error,
+                format!("the plugin directory {shown} can't be read: {error}"),
+                "let the daemon's user read it, or name another as `plugin_dir` of [springtide]",
+            ),
+        }
     }
 
     fn look(&self, id: &str) -> Look {
