@@ -1,6 +1,11 @@
 //! One pool from its entry in the configuration to its end: who the runner is, its driver, its state
 //! taken up, its loop and what advises it.
 
+mod claim;
+mod orphan;
+
+pub use orphan::start_orphan;
+
 use super::advice::Adviser;
 use super::driver::{DriverMachines, Marks};
 use super::identity::{Identities, Identity, Kept};
@@ -17,6 +22,7 @@ use super::troubles::Troubles;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::pool_loop::{PoolLoop, now};
 use crate::view::PoolView;
+use claim::Claim;
 use springtide_config::Machine;
 use springtide_control::{
     Controller, Effect, Happening, MachineRecord, Options, SqliteStore, Store, StoreError,
@@ -24,7 +30,7 @@ use springtide_control::{
 use springtide_pool::{Counts, Limits, Millis, RetireCause, Source, Targets};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,30 +69,6 @@ pub struct Common {
     pub interrupt: CancellationToken,
     /// The pools of the state that are taken up, by their keys.
     pub claims: Mutex<BTreeSet<String>>,
-}
-
-/// A pool of the state that is taken up; another may take it up once this is dropped.
-struct Claim {
-    common: Arc<Common>,
-    key: String,
-}
-
-impl Claim {
-    fn new(common: &Arc<Common>, key: &str) -> Option<Claim> {
-        let mut claims = common.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.insert(key.to_owned()).then(|| Claim {
-            common: Arc::clone(common),
-            key: key.to_owned(),
-        })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let claims = &self.common.claims;
-        let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.remove(&self.key);
-    }
 }
 
 /// What a pool is told by the daemon.
@@ -150,72 +132,6 @@ pub fn start(common: Arc<Common>, setup: Arc<Setup>) -> Started {
         notify,
         end: tokio::spawn(starting.run()),
     }
-}
-
-/// Starts a pool whose runner is no longer in the configuration: its jobs are finished and its
-/// machines removed.
-///
-/// # Errors
-/// Where what was kept of it can't be used; for people.
-pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Started, String> {
-    let entry = format!(
-        "[[runners]]\nname = {}\nurl = {}\ntoken = \"orphan\"\nexecutor = \"shell+machine\"\n[runners.machine]\nMachineDriver = \"none\"\nMachineName = \"none-%s\"\n",
-        toml::Value::from(kept.name.as_str()),
-        toml::Value::from(kept.url.as_str()),
-    );
-    let (config, _) = springtide_config::parse(&springtide_config::Source::of(entry));
-    let config = config.ok_or("the entry made for it can't be read")?;
-    let runner = config
-        .runners
-        .first()
-        .ok_or("the entry made for it has an error")?;
-    let setup = Arc::new(Setup::new(&config, runner, &common.system_id)?);
-    let (orders, from) = mpsc::unbounded_channel();
-    let (limits, seen) = watch::channel(setup.runner.limits());
-    let notify = Arc::new(Notify::new());
-    let starting = Starting {
-        entry: key.to_owned(),
-        setup: watch::Sender::new(setup),
-        orders: Orders::new(from),
-        limits,
-        notify: Arc::clone(&notify),
-        troubles: Troubles::default(),
-        common: Arc::clone(&common),
-    };
-    starting.troubles.set(
-        "configuration",
-        Some("this runner is no longer in the configuration: its machines go".into()),
-    );
-    let claim = Claim::new(&common, key).ok_or("it is taken up already")?;
-    let known = Known {
-        _claim: claim,
-        unfit: None,
-        key: key.to_owned(),
-        marks: Marks {
-            owner: kept.owner.clone(),
-            pool: key.to_owned(),
-            manager: common.system_id.clone(),
-        },
-        scope: String::new(),
-        machine_name: "none-%s".into(),
-    };
-    // It is there before the loop is: a channel keeps it.
-    orders.send(Order::Leave(RetireCause::Orphaned)).ok();
-    let entry = key.to_owned();
-    Ok(Started {
-        entry: key.to_owned(),
-        runner: (kept.name.clone(), kept.url.clone()),
-        orders,
-        fingerprint: String::new(),
-        leaving: true,
-        limits: seen,
-        notify,
-        end: tokio::spawn(async move {
-            let end = starting.take_up(known).await;
-            common.pools.remove(&entry);
-            end
-        }),
-    })
 }
 
 /// What the daemon says, heard from a pool that is looked at elsewhere meanwhile.
