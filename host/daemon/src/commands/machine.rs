@@ -36,6 +36,9 @@ pub struct Named {
     /// Names or provider ids, as `springtide machine ls` shows them.
     #[arg(required = true, value_name = "MACHINE")]
     machines: Vec<String>,
+    /// One JSON object a machine.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,7 +62,11 @@ pub async fn run(command: Command) -> Result<()> {
         let ask = Ask::Machine { machine, act };
         let row: Row = serde_json::from_value(named.daemon.ask(&ask).await?)
             .context("the daemon's answer is of another version of springtide")?;
-        say(&format!("{} {done}\n", row.machine.name))?;
+        if named.json {
+            say(&(serde_json::to_string(&row)? + "\n"))?;
+        } else {
+            say(&format!("{} {done}\n", row.machine.name))?;
+        }
     }
     Ok(())
 }
