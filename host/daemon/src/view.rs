@@ -254,30 +254,12 @@ fn next(before: Option<Known>, phase: &Phase, asked: Time) -> Known {
     }
 }
 
-/// The word for a phase.
-#[must_use]
-pub fn phase_word(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Intended { .. } => "intended",
-        Phase::Creating { .. } => "creating",
-        Phase::Booting { .. } => "booting",
-        Phase::Idle { .. } => "idle",
-        Phase::Reserved { .. } => "reserved",
-        Phase::Busy { .. } => "busy",
-        Phase::Draining { .. } => "draining",
-        Phase::Retiring { .. } => "retiring",
-        Phase::Missing { .. } => "missing",
-        Phase::Held { .. } => "held",
-        Phase::Gone { .. } => "gone",
-    }
-}
-
 fn row(record: &MachineRecord, now: Time) -> MachineRow {
     MachineRow {
         number: record.machine.id.0,
         name: record.name.clone(),
         id: record.provider_id.clone(),
-        phase: phase_word(&record.machine.phase).to_owned(),
+        phase: record.machine.phase.name().to_owned(),
         age: now.since(record.machine.made).0 / 1000,
         builds: record.machine.builds,
         job: record.machine.phase.job().map(|job| job.0),

@@ -13,7 +13,6 @@ mod reason;
 mod request;
 mod retry;
 mod runners;
-mod schedule;
 mod sender;
 mod trace;
 
@@ -31,6 +30,5 @@ pub use reason::FailureReason;
 pub use request::{JobAnswer, JobRequestOutcome, RunnerIdentity};
 pub use retry::{MAX_ATTEMPTS, retriable, retry_wait};
 pub use runners::{Credentials, Registration, is_authentication_token};
-pub use schedule::Schedule;
 pub use sender::{Delivered, PART, SenderOptions, TraceSender};
 pub use trace::{Final, FinalState, Remote, TraceSource};
