@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use springtide_sandbox::{JobView, Sandbox, SandboxOptions};
+use springtide_sandbox::{JobSpec, JobStatus, JobView, Sandbox, SandboxOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -127,18 +127,42 @@ request_concurrency = 4
         )
     }
 
+    /// A plugin directory of the site's own, with what is shipped: what is configured from now on
+    /// uses it.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn own_plugins(&self) -> Result<PathBuf> {
+        let own = self.path().join("plugins");
+        std::fs::create_dir(&own)?;
+        for plugin in ["local.wasm", "off-peak.wasm", "queue-depth.wasm"] {
+            std::fs::copy(plugins()?.join(plugin), own.join(plugin))?;
+        }
+        Ok(own)
+    }
+
     /// Writes the configuration with these runners.
     ///
     /// # Errors
     /// Where it can't be written.
     pub fn configure(&self, runners: &str) -> Result<()> {
+        self.configure_with("concurrent = 8", runners)
+    }
+
+    /// Writes the configuration with these lines at its beginning and these runners.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn configure_with(&self, first: &str, runners: &str) -> Result<()> {
         let folder = self.path().display();
-        let (plugins, helper) = (plugins()?, program("springtide-helper")?);
+        let own = self.path().join("plugins");
+        let plugins = if own.exists() { own } else { plugins()? };
+        let helper = program("springtide-helper")?;
         let text = format!(
             r#"
-concurrent = 8
 check_interval = 1
 shutdown_timeout = 5
+{first}
 [springtide]
 plugin_dir = "{}"
 helper = "{}"
@@ -241,6 +265,23 @@ local_root = "{folder}/machines"
                 .filter(|entry| entry.path().join("machine.json").exists())
                 .count()
         })
+    }
+
+    /// What keeps a runner from working as configured; nothing where it works, or is not there.
+    pub async fn trouble(&self, runner: &str) -> String {
+        let Ok(status) = self.status().await else {
+            return String::new();
+        };
+        let pools = status["pools"].as_array().map_or(&[][..], Vec::as_slice);
+        let pool = pools.iter().find(|pool| pool["runner"] == runner);
+        let trouble = pool.and_then(|pool| pool["trouble"].as_str());
+        trouble.unwrap_or_default().to_owned()
+    }
+
+    /// A job's trace as text.
+    #[must_use]
+    pub fn trace(&self, job: u64) -> String {
+        String::from_utf8_lossy(&self.sandbox.trace(job)).into_owned()
     }
 
     /// Waits until the jobs are as wanted.
@@ -346,6 +387,34 @@ impl Daemon {
         let kib = line.and_then(|line| line.split_whitespace().next());
         Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1024)
     }
+}
+
+/// A job with these lines, with the sources of [`PROJECT`].
+#[must_use]
+pub fn job(lines: &[&str]) -> JobSpec {
+    JobSpec {
+        repository: Some(PROJECT.to_owned()),
+        ..JobSpec::script(lines.iter().copied())
+    }
+}
+
+/// Whether there are jobs and all are in this state.
+pub fn all(status: JobStatus) -> impl Fn(&[JobView]) -> bool {
+    move |jobs| !jobs.is_empty() && jobs.iter().all(|job| job.status == status)
+}
+
+/// Whether there are jobs and all are final.
+#[must_use]
+pub fn over(jobs: &[JobView]) -> bool {
+    !jobs.is_empty() && jobs.iter().all(|job| job.status.is_final())
+}
+
+/// An address of loopback nobody listens at.
+///
+/// # Errors
+/// Where there is none.
+pub fn free_address() -> Result<std::net::SocketAddr> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// A repository with one commit.

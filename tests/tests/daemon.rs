@@ -3,29 +3,10 @@
 use anyhow::Result;
 use rustix::process::Signal;
 use springtide_sandbox::{
-    Endpoint, Fault, FaultKind, JobSpec, JobStatus, JobView, RunnerSeed, SandboxOptions,
+    Endpoint, Fault, FaultKind, JobSpec, JobStatus, RunnerSeed, SandboxOptions,
 };
-use springtide_tests::{PROJECT, Site};
+use springtide_tests::{Site, all, job, over};
 use std::collections::BTreeMap;
-
-fn all(status: JobStatus) -> impl Fn(&[JobView]) -> bool {
-    move |jobs| !jobs.is_empty() && jobs.iter().all(|job| job.status == status)
-}
-
-fn over(jobs: &[JobView]) -> bool {
-    !jobs.is_empty() && jobs.iter().all(|job| job.status.is_final())
-}
-
-fn job(lines: &[&str]) -> JobSpec {
-    JobSpec {
-        repository: Some(PROJECT.to_owned()),
-        ..JobSpec::script(lines.iter().copied())
-    }
-}
-
-fn trace(site: &Site, id: u64) -> String {
-    String::from_utf8_lossy(&site.sandbox.trace(id)).into_owned()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_and_machines_go() -> Result<()> {
@@ -37,11 +18,11 @@ async fn jobs_run_and_machines_go() -> Result<()> {
     let bad = site.sandbox.submit(job(&["echo before", "exit 7"]))?;
     site.jobs(over).await?;
     assert!(
-        trace(&site, good).contains("it works"),
+        site.trace(good).contains("it works"),
         "{}",
-        trace(&site, good)
+        site.trace(good)
     );
-    assert!(trace(&site, good).contains("Job succeeded"));
+    assert!(site.trace(good).contains("Job succeeded"));
     let failed = site.sandbox.job(bad).unwrap();
     assert_eq!(failed.status, JobStatus::Failed);
     assert_eq!(failed.exit_code, Some(7));
@@ -63,7 +44,7 @@ async fn a_job_is_taken_in_two_phases_and_its_clock_does_not_run_while_a_machine
     let daemon = site.start(&[]).await?;
     let id = site.sandbox.submit(job(&["echo two phases"]))?;
     site.jobs(all(JobStatus::Success)).await?;
-    assert!(trace(&site, id).contains("two phases"));
+    assert!(site.trace(id).contains("two phases"));
     assert_eq!(site.sandbox.job(id).unwrap().assignments, 1);
     daemon.finish().await?;
     site.check()
@@ -78,7 +59,7 @@ async fn without_a_queue_source_jobs_are_asked_for_before_there_is_a_machine() -
     let daemon = site.start(&[]).await?;
     let id = site.sandbox.submit(job(&["echo as before"]))?;
     site.jobs(all(JobStatus::Success)).await?;
-    assert!(trace(&site, id).contains("as before"));
+    assert!(site.trace(id).contains("as before"));
     daemon.finish().await?;
     site.check()
 }
@@ -91,13 +72,13 @@ async fn a_daemon_that_crashes_finds_its_job_again_and_nothing_is_lost_or_double
         "for number in 1 2 3 4 5 6 7 8; do echo \"line $number of 8\"; sleep 0.5; done",
     ]))?;
     site.until("the job writes", async || {
-        trace(&site, id).contains("line 2 of 8")
+        site.trace(id).contains("line 2 of 8")
     })
     .await?;
     daemon.crash().await?;
     let daemon = site.start(&[]).await?;
     site.jobs(all(JobStatus::Success)).await?;
-    let text = trace(&site, id);
+    let text = site.trace(id);
     for number in 1..=8 {
         let line = format!("line {number} of 8");
         // Once as the job wrote it; the command itself has no number in it.
@@ -118,17 +99,13 @@ async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
     };
     let id = site.sandbox.submit(spec)?;
     site.until("the job runs", async || {
-        trace(&site, id).contains("it begins")
+        site.trace(id).contains("it begins")
     })
     .await?;
     assert!(site.sandbox.cancel(id));
     site.jobs(over).await?;
     assert_eq!(site.sandbox.job(id).unwrap().status, JobStatus::Canceled);
-    assert!(
-        trace(&site, id).contains("tidied up"),
-        "{}",
-        trace(&site, id)
-    );
+    assert!(site.trace(id).contains("tidied up"), "{}", site.trace(id));
     daemon.finish().await?;
     site.check()
 }
@@ -139,7 +116,7 @@ async fn asked_to_stop_a_daemon_ends_jobs_after_its_timeout_and_tells_gitlab() -
     let mut daemon = site.start(&["--remove-machines"]).await?;
     let id = site.sandbox.submit(job(&["echo it begins", "sleep 300"]))?;
     site.until("the job runs", async || {
-        trace(&site, id).contains("it begins")
+        site.trace(id).contains("it begins")
     })
     .await?;
     daemon.signal(Signal::TERM)?;
@@ -147,6 +124,56 @@ async fn asked_to_stop_a_daemon_ends_jobs_after_its_timeout_and_tells_gitlab() -
     let ended = site.sandbox.job(id).unwrap();
     assert_eq!(ended.status, JobStatus::Failed);
     assert_eq!(site.machines(), 0);
+    site.check()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_finish_a_daemon_finishes_and_asked_twice_to_stop_it_ends_at_once() -> Result<()> {
+    let site = Site::new(SandboxOptions::default()).await?;
+    let mut daemon = site.start(&[]).await?;
+    let id = site
+        .sandbox
+        .submit(job(&["echo it begins", "sleep 3", "echo it ends"]))?;
+    let begun = async |id| {
+        site.until("the job runs", async || {
+            site.trace(id).contains("it begins")
+        })
+        .await
+    };
+    begun(id).await?;
+    daemon.signal(Signal::QUIT)?;
+    site.until("no more jobs are taken", async || {
+        site.log().contains("no more jobs are taken")
+    })
+    .await?;
+    let late = site.sandbox.submit(job(&[
+        "echo it begins",
+        "for number in 1 2 3 4 5 6; do echo \"line $number of 6\"; sleep 0.5; done",
+    ]))?;
+    assert!(daemon.ended().await?.success(), "{}", site.log());
+    let status = |id| site.sandbox.job(id).map(|job| job.status);
+    assert_eq!(status(id), Some(JobStatus::Success));
+    assert_eq!(status(late), Some(JobStatus::Pending));
+
+    let mut daemon = site.start(&[]).await?;
+    begun(late).await?;
+    daemon.signal(Signal::TERM)?;
+    site.until("it stops", async || {
+        site.log().matches("no more jobs are taken").count() == 2
+    })
+    .await?;
+    daemon.signal(Signal::INT)?;
+    assert!(daemon.ended().await?.success(), "{}", site.log());
+    assert_eq!(status(late), Some(JobStatus::Running));
+    // The job goes on without it, and the next one brings its end.
+    let daemon = site.start(&[]).await?;
+    site.jobs(all(JobStatus::Success)).await?;
+    let text = site.trace(late);
+    for number in 1..=6 {
+        let line = format!("line {number} of 6");
+        assert_eq!(text.matches(&line).count(), 1, "{line} in {text}");
+    }
+    daemon.finish().await?;
     site.check()
 }
 
@@ -164,20 +191,20 @@ async fn a_changed_file_is_read_without_dropping_a_job_and_a_removed_runners_mac
         .sandbox
         .submit(job(&["echo it begins", "sleep 4", "echo it ends"]))?;
     site.until("the job runs", async || {
-        trace(&site, id).contains("it begins")
+        site.trace(id).contains("it begins")
     })
     .await?;
     site.configure("")?;
     daemon.signal(Signal::HUP)?;
     site.jobs(all(JobStatus::Success)).await?;
-    assert!(trace(&site, id).contains("it ends"));
+    assert!(site.trace(id).contains("it ends"));
     site.until("no machine is left", async || site.machines() == 0)
         .await?;
     site.configure(&site.runner("elastic", ""))?;
     daemon.signal(Signal::HUP)?;
     let again = site.sandbox.submit(job(&["echo once more"]))?;
     site.jobs(all(JobStatus::Success)).await?;
-    assert!(trace(&site, again).contains("once more"));
+    assert!(site.trace(again).contains("once more"));
     daemon.finish().await?;
     site.check()
 }
@@ -224,11 +251,7 @@ async fn a_gitlab_that_fails_now_and_then_loses_no_job() -> Result<()> {
     }
     site.jobs(all(JobStatus::Success)).await?;
     for view in site.sandbox.jobs() {
-        assert!(
-            trace(&site, view.id).contains("the last line"),
-            "{}",
-            view.id
-        );
+        assert!(site.trace(view.id).contains("the last line"), "{}", view.id);
     }
     daemon.finish().await?;
     site.check()
@@ -251,9 +274,9 @@ async fn a_script_may_print_binary_or_nothing_and_masked_values_do_not_get_out()
     };
     let masked = site.sandbox.submit(masked)?;
     site.jobs(all(JobStatus::Success)).await?;
-    assert!(trace(&site, silent).contains("Job succeeded"));
-    assert!(trace(&site, binary).contains("the last line"));
-    let text = trace(&site, masked);
+    assert!(site.trace(silent).contains("Job succeeded"));
+    assert!(site.trace(binary).contains("the last line"));
+    let text = site.trace(masked);
     assert!(text.contains("it is [MASKED]."), "{text}");
     assert!(!text.contains("correct-horse-battery"));
     daemon.finish().await?;

@@ -380,6 +380,7 @@ impl Starting {
         );
         let mut swapped = common.plugins.swapped();
         let mut unfit = known.unfit.is_some();
+        self.troubles.set("configuration", known.unfit);
         let mut running = tokio::spawn(pool.run(effects));
         let end = loop {
             tokio::select! {
@@ -433,6 +434,9 @@ impl Starting {
         })?;
         let (mut controller, mut effects) =
             Controller::start(store, options, targets, seed, now())?;
+        if known.unfit.is_some() {
+            effects.extend(controller.handle(Happening::Pause(true), now())?);
+        }
         if setup.runner.queue.is_some() {
             let unread = Source::Stale { age: Millis(0) };
             effects.extend(controller.handle(Happening::Source(unread), now())?);
