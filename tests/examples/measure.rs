@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use springtide_sandbox::{JobSpec, JobStatus, RunnerSeed, SandboxOptions};
-use springtide_tests::{PROJECT, Site};
+use springtide_tests::{PROJECT, Site, quick};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const RUNNERS: usize = 20;
@@ -34,7 +34,7 @@ async fn twenty_runners() -> Result<()> {
             .iter()
             .map(|token| RunnerSeed::new(token.clone(), Vec::<String>::new()))
             .collect(),
-        ..SandboxOptions::default()
+        ..quick()
     })
     .await?;
     let runners: String = tokens
@@ -86,7 +86,7 @@ async fn twenty_runners() -> Result<()> {
 }
 
 async fn one_job() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let runner = site.runner("measured", "");
     let plain = runner.split("  [runners.queue]").next().unwrap_or_default();
     site.configure(&plain.replace("IdleCount = 0", "IdleCount = 1"))?;

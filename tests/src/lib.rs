@@ -72,12 +72,7 @@ impl Site {
         let folder = tempfile::Builder::new()
             .prefix("springtide-site-")
             .tempdir()?;
-        let sandbox = Sandbox::start(SandboxOptions {
-            trace_update_interval: 1,
-            long_poll: Duration::from_secs(1),
-            ..options
-        })
-        .await?;
+        let sandbox = Sandbox::start(options).await?;
         let repository = folder.path().join("app");
         repository_at(&repository).await?;
         sandbox.add_repository(PROJECT, &repository)?;
@@ -386,6 +381,16 @@ impl Daemon {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next());
         Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1024)
+    }
+}
+
+/// A GitLab that is not slow to hear traces, and holds no request for long.
+#[must_use]
+pub fn quick() -> SandboxOptions {
+    SandboxOptions {
+        trace_update_interval: 1,
+        long_poll: Duration::from_secs(1),
+        ..SandboxOptions::default()
     }
 }
 

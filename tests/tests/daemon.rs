@@ -5,12 +5,12 @@ use rustix::process::Signal;
 use springtide_sandbox::{
     Endpoint, Fault, FaultKind, JobSpec, JobStatus, RunnerSeed, SandboxOptions,
 };
-use springtide_tests::{Site, all, job, over};
+use springtide_tests::{Site, all, job, over, quick};
 use std::collections::BTreeMap;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_and_machines_go() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let daemon = site.start(&[]).await?;
     let good = site
         .sandbox
@@ -38,7 +38,7 @@ async fn a_job_is_taken_in_two_phases_and_its_clock_does_not_run_while_a_machine
 -> Result<()> {
     let site = Site::new(SandboxOptions {
         two_phase: true,
-        ..SandboxOptions::default()
+        ..quick()
     })
     .await?;
     let daemon = site.start(&[]).await?;
@@ -52,7 +52,7 @@ async fn a_job_is_taken_in_two_phases_and_its_clock_does_not_run_while_a_machine
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_queue_source_jobs_are_asked_for_before_there_is_a_machine() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let runner = site.runner("plain", "");
     let plain = runner.split("  [runners.queue]").next().unwrap();
     site.configure(plain)?;
@@ -66,7 +66,7 @@ async fn without_a_queue_source_jobs_are_asked_for_before_there_is_a_machine() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_crashes_finds_its_job_again_and_nothing_is_lost_or_doubled() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let daemon = site.start(&[]).await?;
     let id = site.sandbox.submit(job(&[
         "for number in 1 2 3 4 5 6 7 8; do echo \"line $number of 8\"; sleep 0.5; done",
@@ -91,7 +91,7 @@ async fn a_daemon_that_crashes_finds_its_job_again_and_nothing_is_lost_or_double
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let daemon = site.start(&[]).await?;
     let spec = JobSpec {
         after_script: vec!["echo tidied up".into()],
@@ -112,7 +112,7 @@ async fn a_cancelled_job_ends_and_its_after_script_runs() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asked_to_stop_a_daemon_ends_jobs_after_its_timeout_and_tells_gitlab() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let mut daemon = site.start(&["--remove-machines"]).await?;
     let id = site.sandbox.submit(job(&["echo it begins", "sleep 300"]))?;
     site.until("the job runs", async || {
@@ -129,7 +129,7 @@ async fn asked_to_stop_a_daemon_ends_jobs_after_its_timeout_and_tells_gitlab() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asked_to_finish_a_daemon_finishes_and_asked_twice_to_stop_it_ends_at_once() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let mut daemon = site.start(&[]).await?;
     let id = site
         .sandbox
@@ -180,7 +180,7 @@ async fn asked_to_finish_a_daemon_finishes_and_asked_twice_to_stop_it_ends_at_on
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_read_without_dropping_a_job_and_a_removed_runners_machines_go()
 -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     site.configure(
         &site
             .runner("elastic", "")
@@ -211,7 +211,7 @@ async fn a_changed_file_is_read_without_dropping_a_job_and_a_removed_runners_mac
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_that_left_the_file_while_no_daemon_ran_leaks_nothing() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     site.configure(
         &site
             .runner("elastic", "")
@@ -232,7 +232,7 @@ async fn a_runner_that_left_the_file_while_no_daemon_ran_leaks_nothing() -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gitlab_that_fails_now_and_then_loses_no_job() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let kinds = [
         Fault::times(Endpoint::Request, FaultKind::Status(500), 2),
         Fault::times(Endpoint::Trace, FaultKind::Status(503), 2),
@@ -259,7 +259,7 @@ async fn a_gitlab_that_fails_now_and_then_loses_no_job() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_may_print_binary_or_nothing_and_masked_values_do_not_get_out() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let daemon = site.start(&[]).await?;
     let silent = site.sandbox.submit(job(&["true"]))?;
     let binary = site
@@ -285,7 +285,7 @@ async fn a_script_may_print_binary_or_nothing_and_masked_values_do_not_get_out()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_replays_to_the_same_decisions() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     site.configure(
         &site
             .runner("elastic", "")
@@ -327,7 +327,7 @@ async fn a_snapshot_replays_to_the_same_decisions() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_with_an_executor_that_is_not_there_yet_stops_alone_and_says_so() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let none: [&str; 0] = [];
     site.sandbox
         .add_runner(RunnerSeed::new("glrt-another-token", none));
@@ -354,7 +354,7 @@ async fn a_runner_with_an_executor_that_is_not_there_yet_stops_alone_and_says_so
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_daemon_on_the_same_state_is_refused_and_a_bad_file_is_named() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let daemon = site.start(&[]).await?;
     let second = site.cli(&["run"]).await?;
     assert!(!second.status.success());
@@ -374,7 +374,7 @@ async fn a_second_daemon_on_the_same_state_is_refused_and_a_bad_file_is_named() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn boots_that_never_end_and_creations_that_fail_cost_no_job() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let runner = site
         .runner("unlucky", "  [runners.pool]\n  boot_timeout = 2\n")
         .replace(

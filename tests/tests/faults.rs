@@ -3,10 +3,8 @@
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
-use springtide_sandbox::{
-    Endpoint, Fault, FaultKind, JobSpec, JobStatus, RunnerSeed, SandboxOptions,
-};
-use springtide_tests::{Site, all, job, over};
+use springtide_sandbox::{Endpoint, Fault, FaultKind, JobSpec, JobStatus, RunnerSeed};
+use springtide_tests::{Site, all, job, over, quick};
 use std::time::Duration;
 
 fn idle(site: &Site, name: &str, machines: u32) -> String {
@@ -16,7 +14,7 @@ fn idle(site: &Site, name: &str, machines: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_with_an_error_beside_good_ones_keeps_its_machines() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     site.sandbox
         .add_runner(RunnerSeed::new("glrt-another-token", ["other"]));
     let other = idle(&site, "other", 1).replace("glrt-sandbox-token", "glrt-another-token");
@@ -55,7 +53,7 @@ async fn an_entry_with_an_error_beside_good_ones_keeps_its_machines() -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_that_comes_back_while_its_machines_go_works_as_before() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let slow = idle(&site, "elastic", 2).replace(
         r#"["local-boot-delay=100"]"#,
         r#"["local-boot-delay=100", "local-destroy-delay=3000"]"#,
@@ -83,7 +81,7 @@ async fn a_runner_that_comes_back_while_its_machines_go_works_as_before() -> Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_of_settings_that_were_changed_are_neither_lost_nor_left() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     site.configure(&idle(&site, "elastic", 2))?;
     let daemon = site.start(&[]).await?;
     site.until("two machines are ready", async || {
@@ -121,7 +119,7 @@ fn another(component: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_are_swapped_under_a_running_daemon_and_a_broken_file_changes_nothing() -> Result<()>
 {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let file = site.own_plugins()?.join("queue-depth.wasm");
     site.configure(&site.runner("elastic", ""))?;
     let daemon = site.start(&[]).await?;
@@ -166,7 +164,7 @@ async fn plugins_are_swapped_under_a_running_daemon_and_a_broken_file_changes_no
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_is_missing_at_a_start_stops_no_job_and_takes_its_machines_once_it_is_back()
 -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let driver = site.own_plugins()?.join("local.wasm");
     site.configure(&site.runner("elastic", ""))?;
     let daemon = site.start(&[]).await?;
@@ -198,7 +196,7 @@ async fn a_driver_that_is_missing_at_a_start_stops_no_job_and_takes_its_machines
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_directory_that_cannot_be_used_is_named() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let own = site.own_plugins()?;
     site.configure(&site.runner("elastic", ""))?;
     std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o777))?;
@@ -221,7 +219,7 @@ async fn a_plugin_directory_that_cannot_be_used_is_named() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gitlab_that_refuses_a_runner_for_long_is_left_alone_and_then_asked_again() -> Result<()>
 {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let runner = site.runner("elastic", "").replace(
         "limit = 4",
         "limit = 4\nunhealthy_requests_limit = 3\nunhealthy_interval = \"4s\"",
@@ -251,7 +249,7 @@ async fn a_gitlab_that_refuses_a_runner_for_long_is_left_alone_and_then_asked_ag
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gitlab_that_limits_its_rate_is_obeyed_and_no_runner_is_switched_off() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     for endpoint in [Endpoint::Request, Endpoint::Trace, Endpoint::Queue] {
         let reset = Duration::from_secs(2);
         site.sandbox
@@ -268,7 +266,7 @@ async fn a_gitlab_that_limits_its_rate_is_obeyed_and_no_runner_is_switched_off()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_prints_a_gigabyte_is_cut_at_the_limit_and_costs_little_memory() -> Result<()>
 {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let daemon = site.start(&[]).await?;
     let id = site.sandbox.submit(JobSpec {
         after_script: vec!["echo it ended".into()],

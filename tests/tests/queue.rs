@@ -2,8 +2,9 @@
 //! last slot, jobs that are offered twice.
 
 use anyhow::Result;
-use springtide_sandbox::{JobStatus, RunnerSeed, SandboxOptions, Webhook};
-use springtide_tests::{Site, all, free_address, job};
+use rustix::process::Signal;
+use springtide_sandbox::{JobStatus, RunnerSeed, RunnerView, SandboxOptions, Webhook};
+use springtide_tests::{Site, all, free_address, job, quick};
 use std::time::Duration;
 
 /// Longer than any test waits.
@@ -19,7 +20,7 @@ async fn an_event_of_a_webhook_has_the_queue_read_and_one_without_the_secret_doe
             url: at.clone(),
             secret: "not-for-logs".into(),
         }),
-        ..SandboxOptions::default()
+        ..quick()
     })
     .await?;
     std::fs::write(site.path().join("webhook.secret"), "not-for-logs\n")?;
@@ -55,7 +56,7 @@ async fn an_event_of_a_webhook_has_the_queue_read_and_one_without_the_secret_doe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queues_token_may_come_late_and_be_replaced() -> Result<()> {
-    let site = Site::new(SandboxOptions::default()).await?;
+    let site = Site::new(quick()).await?;
     let token = site.path().join("read-api.token");
     std::fs::remove_file(&token)?;
     let daemon = site.start(&[]).await?;
@@ -94,7 +95,7 @@ async fn two_that_share(long_poll: Duration) -> Result<Site> {
                 ..RunnerSeed::new(format!("glrt-sandbox-token-{tag}"), [tag])
             })
             .into(),
-        ..SandboxOptions::default()
+        ..quick()
     })
     .await?;
     Ok(site)
@@ -115,41 +116,70 @@ async fn the_last_slot_is_not_held_by_a_request_that_waits_while_another_runner_
         .into();
     site.configure_with("concurrent = 1", &runners.concat())?;
     let daemon = site.start(&[]).await?;
-    // From the second round on each runner knows the latest news and could be held with it.
-    for _ in 0..3 {
-        for tag in ["one", "two"] {
-            site.sandbox.submit(job(&["true"]).tagged([tag]))?;
-            site.jobs(all(JobStatus::Success)).await?;
-        }
+    for tag in ["one", "two"] {
+        site.sandbox.submit(job(&["true"]).tagged([tag]))?;
+        site.jobs(all(JobStatus::Success)).await?;
     }
+    // From the second of these on a runner knows the latest news, and could be held with them.
+    let before = requests(&site);
+    site.until("both ask again and again", async || {
+        let now = requests(&site);
+        now.iter()
+            .zip(&before)
+            .all(|(now, before)| *now > before + 4)
+    })
+    .await?;
     daemon.finish().await?;
     site.check()
 }
 
+/// How often each runner has asked for a job.
+fn requests(site: &Site) -> Vec<u64> {
+    let runners = site.sandbox.runners();
+    let asked = |runner: &RunnerView| runner.managers.values().map(|at| at.requests).sum();
+    runners.iter().map(asked).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_ends_does_not_wait_for_requests_that_gitlab_holds() -> Result<()> {
+async fn a_request_that_gitlab_holds_ends_with_its_runner_and_takes_no_job_afterwards() -> Result<()>
+{
     let site = Site::new(SandboxOptions {
         long_poll: NEVER,
-        ..SandboxOptions::default()
+        ..quick()
     })
     .await?;
     let runner = site.runner("plain", "");
-    site.configure(runner.split("  [runners.queue]").next().unwrap_or_default())?;
+    let plain = runner.split("  [runners.queue]").next().unwrap_or_default();
+    site.configure(plain)?;
     let daemon = site.start(&[]).await?;
     site.sandbox.submit(job(&["true"]))?;
     site.jobs(all(JobStatus::Success)).await?;
-    site.until("a request is under way", async || {
-        let snapshot = site.cli(&["status", "--snapshot"]).await;
-        let snapshot = snapshot
-            .ok()
-            .and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
-        snapshot.is_some_and(|snapshot| {
-            snapshot["pool"]["requests"]
-                .as_array()
-                .is_some_and(|requests| !requests.is_empty())
-        })
+    // It is asked until GitLab holds it: then there is no next one for a while.
+    let mut seen = (requests(&site), tokio::time::Instant::now());
+    site.until("a request is held", async || {
+        let now = requests(&site);
+        if now != seen.0 {
+            seen = (now, tokio::time::Instant::now());
+        }
+        seen.1.elapsed() > Duration::from_secs(4)
     })
     .await?;
+    site.configure("")?;
+    daemon.signal(Signal::HUP)?;
+    site.until("its pool is over", async || {
+        let status = site.status().await;
+        status.is_ok_and(|status| status["pools"].as_array().is_some_and(Vec::is_empty))
+    })
+    .await?;
+    site.sandbox.submit(job(&["echo it works"]))?;
+    let taken = site.sandbox.wait_for(
+        |jobs| jobs.iter().all(|job| job.status != JobStatus::Pending),
+        Duration::from_secs(2),
+    );
+    assert!(taken.await.is_err(), "a job was taken for nobody");
+    site.configure(plain)?;
+    daemon.signal(Signal::HUP)?;
+    site.jobs(all(JobStatus::Success)).await?;
     daemon.finish().await?;
     site.check()
 }
@@ -160,7 +190,7 @@ async fn a_job_that_is_offered_a_second_time_while_its_machine_boots_runs_once()
         two_phase: true,
         // Far below the time between two signs of a runner that holds it.
         offer_expiry: Duration::from_secs(1),
-        ..SandboxOptions::default()
+        ..quick()
     })
     .await?;
     let runner = site.runner("plain", "");
