@@ -295,3 +295,49 @@ async fn a_script_that_prints_a_gigabyte_is_cut_at_the_limit_and_costs_little_me
     daemon.finish().await?;
     site.check()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gitlab_that_is_slow_or_says_what_cannot_be_read_loses_no_job() -> Result<()> {
+    let site = Site::new(quick()).await?;
+    let daemon = site.start(&[]).await?;
+    // A payload without most of its fields: that job is failed at GitLab, for nobody can run it.
+    let nothing = Fault::times(Endpoint::Request, FaultKind::Malformed, 1);
+    site.sandbox.fault(nothing);
+    let odd = site.sandbox.submit(job(&["echo never"]))?;
+    site.jobs(over).await?;
+    let ended = site.sandbox.job(odd).context("no job")?;
+    assert_eq!(ended.status, JobStatus::Failed);
+    let reason = ended.failure_reason.unwrap_or_default();
+    assert_eq!(reason, "runner_system_failure");
+    for (endpoint, kind) in [
+        (Endpoint::Request, FaultKind::Delay(Duration::from_secs(3))),
+        (Endpoint::Trace, FaultKind::Delay(Duration::from_secs(3))),
+        (Endpoint::Update, FaultKind::Delay(Duration::from_secs(3))),
+        (Endpoint::Queue, FaultKind::Malformed),
+        (Endpoint::Trace, FaultKind::Truncate),
+    ] {
+        site.sandbox.fault(Fault::times(endpoint, kind, 2));
+    }
+    let ids: Vec<u64> = (0..3)
+        .map(|_| {
+            site.sandbox
+                .submit(job(&["echo the first", "sleep 3", "echo the last"]))
+        })
+        .collect::<Result<_, _>>()?;
+    site.jobs(over).await?;
+    for id in ids {
+        assert_eq!(
+            site.sandbox.job(id).map(|job| job.status),
+            Some(JobStatus::Success)
+        );
+        let text = site.trace(id);
+        assert!(
+            text.contains("the first") && text.contains("the last"),
+            "{text}"
+        );
+    }
+    site.until("no machine is left", async || site.machines() == 0)
+        .await?;
+    daemon.finish().await?;
+    site.check()
+}
