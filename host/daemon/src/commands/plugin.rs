@@ -1,10 +1,8 @@
 //! `springtide plugin`: what plugins there are, what they are, and whether a file is one.
 
 mod directory;
-mod settings;
 
 pub use directory::Directory;
-pub use settings::{Setting, settings};
 
 use super::asking::Daemon;
 use crate::logging;
@@ -14,9 +12,8 @@ use crate::table::Table;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use settings::shown;
 use springtide_plugins::contract::{Kind, Request};
-use springtide_plugins::{Digest, Host, HostOptions, Plugin, Report, Stage};
+use springtide_plugins::{Digest, Host, HostOptions, Plugin, Report, Setting, Stage};
 use std::fmt::Write;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -236,7 +233,7 @@ fn inspect(arguments: &InspectArgs) -> Result<ExitCode> {
         let file = source.file.display();
         format!("{file} is no plugin; `springtide plugin check {file}` shows where it fails")
     })?;
-    let settings = settings(plugin.schema().value());
+    let settings = plugin.schema().settings();
     if arguments.json {
         let info = plugin.info();
         return json(&json!({
@@ -276,11 +273,10 @@ fn portrait(plugin: &Plugin, settings: &[Setting]) -> String {
     } else {
         let mut table = Table::new(&["setting", "type", "default", "marks", "meaning"]);
         for one in settings {
-            let default = one.default.as_ref().map_or_else(|| "-".into(), shown);
             table.row([
                 one.name.clone(),
                 one.kind.clone(),
-                default,
+                one.default_shown(),
                 one.marks(),
                 one.meaning.clone(),
             ]);
