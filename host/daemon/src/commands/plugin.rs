@@ -7,6 +7,7 @@ pub use directory::Directory;
 use super::asking::Daemon;
 use crate::logging;
 use crate::runtime::answers::PluginStatus;
+use crate::runtime::plugins::granted_by_default;
 use crate::runtime::socket::Ask;
 use crate::table::Table;
 use anyhow::{Context, Result, bail};
@@ -285,10 +286,12 @@ fn portrait(plugin: &Plugin, settings: &[Setting]) -> String {
         text.push_str(&table.text());
     }
     if plugin.kind() == Kind::Driver && !requests.is_empty() {
-        text.push_str(
-            "\nconfig.toml grants what it asks for with this; the one that came with the program has it already:\n\n",
-        );
-        text.push_str(&grants(&info.id, requests));
+        if granted_by_default(&info.id, info.digest) {
+            text.push_str("\nIt came with the program and has what it asks for without a grant.\n");
+        } else {
+            text.push_str("\nconfig.toml grants what it asks for with this:\n\n");
+            text.push_str(&grants(&info.id, requests));
+        }
     }
     text
 }
