@@ -76,6 +76,8 @@ fn script(git: &GitInfo, variables: &[(&str, &str)]) -> Result<String, BadSource
         variables: &variables,
         directory: "/b/g/p",
         version: "0",
+        clean: true,
+        safe: false,
         again: false,
     };
     let mut script = Script::default();
