@@ -5,9 +5,7 @@ use super::{Controller, Tries};
 use crate::event::{DriverFailure, Effect, Seen, SeenState};
 use crate::record::{Change, Ending, MachineRecord, Store};
 use rand::Rng;
-use springtide_pool::{
-    Event, JobId, Machine, MachineId, Millis, Phase, RetireCause, Time,
-};
+use springtide_pool::{Event, JobId, Machine, MachineId, Millis, Phase, RetireCause, Time};
 use std::collections::BTreeSet;
 
 impl<S: Store> Controller<S> {
