@@ -340,7 +340,7 @@ pub struct PoolTable {
     pub create_timeout: Duration,
     /// How long a boot may take. Missing: 10 min.
     pub boot_timeout: Duration,
-    /// How long a job waits for a machine. Missing: 30 min.
+    /// How long a job waits for a machine. Missing: the runner's own, else 30 min.
     pub prepare_timeout: Duration,
     /// Machines a job may try; at least 1. Missing: 2.
     pub machine_tries: u32,

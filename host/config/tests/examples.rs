@@ -91,6 +91,30 @@ fn defaults_are_gitlab_runners() {
 }
 
 #[test]
+fn a_job_waits_for_a_machine_as_long_as_our_table_says_or_else_theirs() {
+    for (written, seconds) in [
+        ("", 1800),
+        ("prepare_timeout = \"5m\"", 300),
+        ("prepare_timeout = 0", 1800),
+        ("[runners.pool]\nprepare_timeout = 60", 60),
+        ("[runners.pool]\nboot_timeout = 60", 1800),
+        (
+            "prepare_timeout = \"5m\"\n[runners.pool]\nboot_timeout = 60",
+            300,
+        ),
+        (
+            "prepare_timeout = \"5m\"\n[runners.pool]\nprepare_timeout = 60",
+            60,
+        ),
+    ] {
+        let (config, problems) = usable(&runner(written));
+        assert_eq!(lines(&problems), "", "{written}");
+        let pool = &config.runners[0].pool;
+        assert_eq!(pool.prepare_timeout.as_secs(), seconds, "{written}");
+    }
+}
+
+#[test]
 fn what_is_written_is_what_is_read() {
     let more = "check_interval = 9\nlisten_address = \":9000\"\nconnection_max_age = \"0s\"\nlog_format = \"json\"\n";
     let queue =

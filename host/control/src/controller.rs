@@ -256,6 +256,12 @@ impl<S: Store> Controller<S> {
         &self.decisions
     }
 
+    /// One machine's record.
+    #[must_use]
+    pub fn machine(&self, id: MachineId) -> Option<&MachineRecord> {
+        self.machines.get(&id)
+    }
+
     /// Every machine's record.
     pub fn machines(&self) -> impl Iterator<Item = &MachineRecord> {
         self.machines.values()
@@ -363,7 +369,7 @@ impl<S: Store> Controller<S> {
                 true
             }
             Err(refused) => {
-                tracing::debug!(machine = id.0, %refused, "a transition was refused");
+                tracing::debug!(machine = record.name, %refused, "a transition was refused");
                 false
             }
         }

@@ -198,7 +198,7 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                 () = tokio::time::sleep_until(wake) => {
                     let at = now();
                     let effects = self.controller.step(at)?;
-                    self.watcher.decided(self.controller.decisions(), at);
+                    self.watcher.decided(&self.controller, at);
                     self.carry_out(effects);
                     self.show();
                     wake = tokio::time::Instant::now() + self.rest();
@@ -377,9 +377,13 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                 );
             }
             Effect::CreateFailed(id, failure) => {
-                tracing::warn!(machine = id.0, ?failure, "a machine could not be made");
+                let machine = self.watcher.called(&self.controller, id);
+                tracing::warn!(machine, ?failure, "a machine could not be made");
             }
-            Effect::Goes(id, cause) => tracing::info!(machine = id.0, ?cause, "a machine goes"),
+            Effect::Goes(id, cause) => {
+                let machine = self.watcher.called(&self.controller, id);
+                tracing::info!(machine, ?cause, "a machine goes");
+            }
         }
     }
 

@@ -1,10 +1,9 @@
 //! What a pool's loop shows of itself after each step: for policies, `status`, metrics and the demo.
 
+use crate::commands::pool::words;
 use serde::{Deserialize, Serialize};
 use springtide_control::{Controller, MachineRecord, Store};
-use springtide_pool::{
-    Counts, Decision, JobPhase, Limits, MachineId, Millis, Phase, Pool, Targets, Time,
-};
+use springtide_pool::{Counts, JobPhase, Limits, MachineId, Millis, Phase, Pool, Targets, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -93,6 +92,7 @@ pub struct Watcher {
     totals: Totals,
     last: Option<(Time, Counts)>,
     known: BTreeMap<MachineId, Known>,
+    names: BTreeMap<MachineId, String>,
     passages: Vec<Passage>,
 }
 
@@ -154,6 +154,10 @@ impl Watcher {
         let first = self.last.is_none();
         self.last = Some((now, counts));
         self.follow(&pool, first, now);
+        self.names = controller
+            .machines()
+            .map(|at| (at.machine.id, at.name.clone()))
+            .collect();
         PoolView {
             now,
             targets: *controller.targets(),
@@ -206,13 +210,18 @@ impl Watcher {
         }
     }
 
-    /// Keeps what a step decided; what it decided already the last time is not kept twice.
-    pub fn decided(&mut self, decisions: &[Decision], now: Time) {
+    /// What a machine is called; one that was dropped since the last look still has its name.
+    #[must_use]
+    pub fn called<S: Store>(&self, controller: &Controller<S>, id: MachineId) -> Option<String> {
+        let record = controller.machine(id).map(|record| &record.name);
+        record.or_else(|| self.names.get(&id)).cloned()
+    }
+
+    /// Keeps what the last step decided; what it decided already the time before is not kept twice.
+    pub fn decided<S: Store>(&mut self, controller: &Controller<S>, now: Time) {
+        let decisions = controller.decisions();
         for decision in decisions {
-            let action = decision
-                .action
-                .as_ref()
-                .map_or_else(|| "hold".to_owned(), crate::commands::pool::words);
+            let action = words(decision, |id| self.called(controller, id));
             let reason = decision.reason.to_string();
             let kept = Arc::make_mut(&mut self.decisions);
             let latest = kept.iter_mut().rev().take(decisions.len());
@@ -296,7 +305,7 @@ impl PoolView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use springtide_control::{Happening, MemoryStore, Options, Seen, SeenState};
+    use springtide_control::{DriverFailure, Happening, MemoryStore, Options, Seen, SeenState};
 
     #[test]
     fn machines_are_counted_once_and_time_goes_to_the_phase_it_was_spent_in() {
@@ -311,7 +320,7 @@ mod tests {
         let mut watcher = Watcher::default();
         let mut at = |controller: &mut Controller<MemoryStore>, ms: u64| {
             controller.step(Time(ms)).unwrap();
-            watcher.decided(controller.decisions(), Time(ms));
+            watcher.decided(controller, Time(ms));
             watcher.look(controller, Time(ms));
             watcher.passages()
         };
@@ -350,7 +359,38 @@ mod tests {
                 .iter()
                 .any(|said| said.action == "create a machine")
         );
+        let asked = format!("request a job for {}", record.name);
+        assert!(view.decisions.iter().any(|said| said.action == asked));
         assert_eq!(view.stuck(), 0);
         assert_eq!(watcher.look(&controller, Time(700_000)).stuck(), 1);
+    }
+
+    #[test]
+    fn machines_are_named_also_once_their_records_are_dropped() {
+        let targets = Targets {
+            idle_count: 1,
+            ..Targets::default()
+        };
+        let options = Options::new("owner", "pool", "", "ci-%s", Limits::default());
+        let started = Controller::start(MemoryStore::default(), options, targets, 1, Time(0));
+        let (mut controller, _) = started.unwrap();
+        let mut watcher = Watcher::default();
+        controller.step(Time(0)).unwrap();
+        let record = controller.machines().next().unwrap().clone();
+        let id = record.machine.id;
+        assert_eq!(
+            watcher.called(&controller, id).as_ref(),
+            Some(&record.name),
+            "one that was not looked at yet"
+        );
+        watcher.look(&controller, Time(0));
+        let refused = Err(DriverFailure::Refused("no such image".into()));
+        controller
+            .handle(Happening::Created(id, refused), Time(1000))
+            .unwrap();
+        assert!(controller.machine(id).is_none());
+        assert_eq!(watcher.called(&controller, id), Some(record.name));
+        watcher.look(&controller, Time(1000));
+        assert_eq!(watcher.called(&controller, id), None);
     }
 }

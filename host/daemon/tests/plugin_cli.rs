@@ -133,7 +133,6 @@ fn inspect_shows_who_it_is_and_what_can_be_set() {
     let driver = text(&plugin(&["inspect", "local"], &plugins()), 0);
     assert!(driver.starts_with("local 0.1.0, a driver\n"), "{driver}");
     assert!(driver.contains("local-boot-delay"), "{driver}");
-    assert!(driver.contains("[plugins.local.grants.tools."), "{driver}");
 
     let whole = value(&plugin(&["inspect", "off-peak", "--json"], &plugins()), 0);
     assert_eq!(whole["name"], "off-peak");
@@ -146,6 +145,22 @@ fn inspect_shows_who_it_is_and_what_can_be_set() {
     for name in ["OffPeakPeriods", "autoscaling", "autoscaling[].IdleCount"] {
         assert!(names.contains(&name), "{names:?}");
     }
+}
+
+#[test]
+fn inspect_shows_the_grants_to_write_but_for_a_shipped_plugin_that_needs_none() {
+    let shipped = text(&plugin(&["inspect", "local"], &plugins()), 0);
+    let end = "\nIt came with the program and has what it asks for without a grant.\n";
+    assert!(shipped.ends_with(end), "{shipped}");
+    assert!(!shipped.contains(".grants"), "{shipped}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("mine.wasm");
+    std::fs::copy(plugins().join("local.wasm"), &copy).unwrap();
+    let other = text(&plugin(&["inspect", "mine"], folder.path()), 0);
+    assert!(!other.contains("came with the program"), "{other}");
+    let grants = "[plugins.mine.grants.tools.springtide-local]\npath = \"/PATH/OF/THE/PROGRAM\"\n";
+    assert!(other.contains(grants), "{other}");
 }
 
 #[test]

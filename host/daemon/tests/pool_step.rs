@@ -44,7 +44,7 @@ fn it_says_what_and_why_and_the_same_again() {
     let again = String::from_utf8(step(&["--json"], SNAPSHOT).stdout).unwrap();
     assert_eq!(text, again);
     let people = String::from_utf8(step(&[], SNAPSHOT).stdout).unwrap();
-    assert!(people.contains("request a job for 2"), "{people}");
+    assert!(people.contains("request a job for machine 2"), "{people}");
 }
 
 #[test]
@@ -66,6 +66,6 @@ fn the_example_is_a_snapshot() {
     let output = step(&[example], "");
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("retire 2"), "{text}");
-    assert!(text.contains("request a job for 1"), "{text}");
+    assert!(text.contains("retire ci-7b40d8e6152c"), "{text}");
+    assert!(text.contains("request a job for ci-0c5d3e7a91f2"), "{text}");
 }

@@ -116,6 +116,8 @@ pub struct Info {
     shell: String,
     features: BTreeMap<&'static str, bool>,
     config: Config,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -142,7 +144,15 @@ impl Info {
                 .map(|(name, claimed, _)| (*name, *claimed))
                 .collect(),
             config: Config { gpus: "" },
+            labels: BTreeMap::new(),
         }
+    }
+
+    /// The same with the runner's `labels`, as they are.
+    #[must_use]
+    pub fn labeled(mut self, labels: BTreeMap<String, String>) -> Self {
+        self.labels = labels;
+        self
     }
 }
 
@@ -168,5 +178,21 @@ mod tests {
         for undone in ["artifacts", "cache", "session", "job_inputs"] {
             assert_eq!(info.features.get(undone), Some(&false), "{undone}");
         }
+    }
+
+    #[test]
+    fn labels_are_told_where_there_are_some() {
+        let labels = [
+            BTreeMap::new(),
+            BTreeMap::from([("tier".into(), "ci".into())]),
+        ];
+        let said = labels.map(|labels| {
+            let info = Info::new("shell+machine", "bash").labeled(labels);
+            serde_json::to_value(info)
+                .expect("JSON")
+                .get("labels")
+                .cloned()
+        });
+        assert_eq!(said, [None, Some(serde_json::json!({"tier": "ci"}))]);
     }
 }

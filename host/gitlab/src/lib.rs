@@ -2,6 +2,7 @@
 //!
 //! Tokens are held as secrets and shown by no `Debug`, log line or error of this crate.
 
+mod address;
 mod client;
 mod error;
 mod health;

@@ -39,6 +39,8 @@ pub(crate) fn supervise(id: &str) -> io::Result<()> {
     files::write_new(Path::new(BEGUN), born.as_bytes())?.sync_all()?;
     let (output, inlet) = io::pipe()?;
     let started = run(&order, &format!("{id}.{born}"), inlet);
+    // A script is as secret as the environment. The program has its input open, not by name.
+    std::fs::remove_file(STDIN)?;
     std::fs::remove_file(ORDER)?;
     let leader = match started {
         Ok(leader) => leader,

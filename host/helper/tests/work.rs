@@ -105,6 +105,30 @@ async fn starting_the_same_work_again_starts_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_work_was_given_is_no_file_once_it_runs() {
+    let bench = Bench::new();
+    let (ready, go) = (bench.path().join("ready"), bench.path().join("go"));
+    let wait = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.01; done; cat",
+        ready.display(),
+        go.display()
+    );
+    let mut work = bench.script("a", &wait);
+    work.stdin = b"a script's text".to_vec();
+    work.environment.insert("KEY".into(), "a value".into());
+    bench.client.start(&work).await.unwrap();
+    until("the program runs", || ready.exists()).await;
+    let mut left: Vec<String> = std::fs::read_dir(bench.path().join("work/a"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["begun", "lock", "processes.json", "spool"]);
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(bench.output("a", 0).await, (work.stdin, DONE));
+}
+
+#[tokio::test]
 async fn a_program_that_is_missing_is_said_each_time() {
     let bench = Bench::new();
     let mut work = bench.script("a", "");

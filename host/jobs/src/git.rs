@@ -124,12 +124,35 @@ pub(crate) struct Sources<'a> {
     pub(crate) variables: &'a Variables,
     pub(crate) directory: &'a str,
     pub(crate) version: &'a str,
+    /// Whether git's settings of earlier jobs are removed first.
+    pub(crate) clean: bool,
+    /// Whether the machine's git is told that the directory is safe.
+    pub(crate) safe: bool,
     /// Whether an attempt failed before.
     pub(crate) again: bool,
 }
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A line that removes what jobs set in a clone: it must not steer the next one. The settings of a
+/// clone in another object format than git's own say so, and stay.
+pub(crate) fn clean_git(directory: &str, git: &GitInfo) -> String {
+    let mut files = vec!["hooks"];
+    if git.repo_object_format != "sha256" {
+        files.extend(["config", "config.worktree"]);
+    }
+    let files: Vec<String> = files
+        .into_iter()
+        .map(|file| quoted(&format!("{directory}/.git/{file}")))
+        .collect();
+    // A `.git` that is a file, or a link to elsewhere, is nothing of ours.
+    let clone = quoted(&format!("{directory}/.git"));
+    format!(
+        "if [ -d {clone} ] && [ ! -L {clone} ]; then rm -rf {}; fi",
+        files.join(" ")
+    )
 }
 
 fn is_commit(sha: &str) -> bool {
@@ -191,6 +214,9 @@ impl Sources<'_> {
     /// Writes what gets the sources. The script ends in the project's directory.
     pub(crate) fn write(&self, script: &mut Script) -> Result<(), BadSources> {
         let directory = quoted(self.directory);
+        if self.clean {
+            script.line(&clean_git(self.directory, self.git));
+        }
         match self.strategy {
             Strategy::None => {
                 script.notice("Skipping Git repository setup");
@@ -221,6 +247,11 @@ impl Sources<'_> {
             127,
         );
         script.line("fi");
+        if self.safe {
+            script.line(&format!(
+                "git config --global --get-all safe.directory | grep -qxF -e {directory} || git config --global --add safe.directory {directory}"
+            ));
+        }
         script.export("GIT_TERMINAL_PROMPT", "0");
         script.export(PASSWORD, origin.password.expose_secret());
         self.write_fetch(script, origin);
@@ -259,11 +290,7 @@ impl Sources<'_> {
         // What an earlier job left there must not steer this one, nor a lock stop it.
         script.line(&format!("cd {directory}/.git"));
         script.line("rm -f index.lock shallow.lock HEAD.lock config.lock");
-        script.line("rm -rf hooks");
         script.line("find refs -name '*.lock' -type f -exec rm -f {} +");
-        if !sha256 {
-            script.line("rm -f config config.worktree");
-        }
         script.line("cd /");
         script.line("fi");
         let mut init = vec!["init", "--template="];

@@ -2,7 +2,7 @@
 //! scripts. Made before the machine is asked for anything, so what is wrong with a job is known at
 //! once.
 
-use crate::git::{Origin, Sources, Strategy};
+use crate::git::{Origin, Sources, Strategy, clean_git};
 use crate::settings::JobSettings;
 use crate::shell::{Script, quoted};
 use crate::variables::{Variables, own};
@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<PlannedStep>,
     after: Option<Vec<String>>,
     sources: [Vec<u8>; 2],
+    /// Removes git's settings from the project's directory after the job, where that is wanted.
+    clean_git: Option<String>,
     settings: JobSettings,
     /// What the payload asks for and this version does not do.
     pub(crate) passed_over: Vec<&'static str>,
@@ -154,6 +156,8 @@ impl Plan {
         let (after, steps) = Self::steps(payload)?;
         let mut plan = Self {
             files: format!("{project}.tmp"),
+            clean_git: (settings.clean_git_config == Some(true))
+                .then(|| clean_git(&project, &payload.git_info)),
             builds,
             project,
             variables,
@@ -197,6 +201,9 @@ impl Plan {
         let found = all(&project);
         match found.get("GIT_CLONE_PATH").as_str() {
             "" => Ok((project, found)),
+            _ if !settings.custom_build_dir => Err(fault(
+                "GIT_CLONE_PATH is set, and this runner does not let jobs choose where their sources go: leave it out, or set `enabled = true` in [runners.custom_build_dir]",
+            )),
             chosen => {
                 let project = within(chosen).ok_or_else(|| {
                     fault(format!(
@@ -250,9 +257,9 @@ impl Plan {
     fn sources_script(&self, payload: &Payload, again: bool) -> Result<Vec<u8>, BadJob> {
         let bad = |error: crate::git::BadSources| fault(error.to_string());
         let strategy = Strategy::of(&self.variables, payload.allow_git_fetch).map_err(bad)?;
+        let fetched = matches!(strategy, Strategy::Clone | Strategy::Fetch);
         let repo = payload.git_info.repo_url.expose_secret();
-        let wanted = matches!(strategy, Strategy::Clone | Strategy::Fetch) && !repo.is_empty();
-        let origin = wanted
+        let origin = (fetched && !repo.is_empty())
             .then(|| {
                 Origin::new(
                     repo,
@@ -280,6 +287,8 @@ impl Plan {
             variables: &self.variables,
             directory: &self.project,
             version: &self.settings.version,
+            clean: self.settings.clean_git_config.unwrap_or(fetched),
+            safe: self.settings.safe_directory_checkout,
             again,
         };
         sources.write(&mut script).map_err(bad)?;
@@ -348,6 +357,9 @@ impl Plan {
         script.line(&format!("rm -rf {}", quoted(&self.files)));
         if self.settings.discard_build {
             script.line(&format!("rm -rf {}", quoted(&self.project)));
+        }
+        if let Some(line) = &self.clean_git {
+            script.line(line);
         }
         script.into_bytes()
     }
@@ -426,6 +438,10 @@ mod tests {
             builds_dir: Some("builds".into()),
             ..JobSettings::default()
         };
+        let fixed = JobSettings {
+            custom_build_dir: false,
+            ..JobSettings::default()
+        };
         let cases = [
             (
                 r#"{"id":7,"token":"t"}"#.to_owned(),
@@ -455,6 +471,11 @@ mod tests {
             ),
             (with(""), &none, "no repository"),
             (variable("A", "b"), &relative, "builds_dir is `builds`"),
+            (
+                variable("GIT_CLONE_PATH", "$CI_BUILDS_DIR/x"),
+                &fixed,
+                "[runners.custom_build_dir]",
+            ),
             (
                 variable("A", "b").replace("g/p", "../../etc"),
                 &none,

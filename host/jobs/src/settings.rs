@@ -29,6 +29,14 @@ pub struct JobSettings {
     pub debug_trace_disabled: bool,
     /// How long the getting of the sources may take; `None` is as long as the job.
     pub get_sources_timeout: Option<Duration>,
+    /// Whether git's settings and hooks in the project's directory are removed before and after the
+    /// job; `None` is before those that get sources.
+    pub clean_git_config: Option<bool>,
+    /// Whether the machine's git is told for good that the project's directory is safe, whoever owns
+    /// it.
+    pub safe_directory_checkout: bool,
+    /// Whether a job may choose where its sources go, by `GIT_CLONE_PATH`.
+    pub custom_build_dir: bool,
     /// Whether the project's directory is removed after the job instead of kept to fetch into.
     pub discard_build: bool,
     /// The runner's name, for the trace.
@@ -60,6 +68,9 @@ impl Default for JobSettings {
             post_build_script: None,
             debug_trace_disabled: false,
             get_sources_timeout: None,
+            clean_git_config: None,
+            safe_directory_checkout: false,
+            custom_build_dir: true,
             discard_build: false,
             runner_name: String::new(),
             runner_short_token: String::new(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use springtide_gitlab::{FailureReason, Final, FinalState, Remote, TraceSource};
 use springtide_jobs::RunOutcome;
 use std::time::Duration;
-use support::{Bench, job, script, shows, text, variable, with_after};
+use support::{Bench, job, script, shows, text, until, variable, with_after};
 
 fn success() -> RunOutcome {
     ended(Final {
@@ -239,31 +239,35 @@ async fn a_job_over_its_time_is_ended_without_after_script() {
             "while true; do sleep 0.05; done",
         ],
         &["echo after"],
-        json!({"runner_info": {"timeout": 8}}),
+        json!({}),
     );
-    let (outcome, trace) = bench.run(&payload).await;
+    let (trace, run) = bench.begin(&payload, false);
+    let running = tokio::spawn(run);
+    shows(&trace, "\nready\n").await;
+    running.abort();
+    assert!(running.await.is_err());
+    drop(trace);
+    // Its hour is over while no manager looks.
+    bench.age(Duration::from_secs(3600));
+    let (trace, run) = bench.begin(&payload, true);
+    let outcome = run.await;
+    let trace = text(&trace);
     assert_eq!(
         outcome,
         failed(FailureReason::JobExecutionTimeout, None),
         "{trace}"
     );
-    assert!(
-        trace.contains("ready") && !trace.contains("\nafter\n"),
-        "{trace}"
-    );
-    assert!(trace.contains("ERROR: Job failed: execution took longer than 8s seconds"));
+    assert!(!trace.contains("\nafter\n"), "{trace}");
+    assert!(trace.contains("ERROR: Job failed: execution took longer than 1h0m0s seconds"));
 }
 
 #[tokio::test]
 async fn a_script_over_its_own_time_is_followed_by_after_script() {
     let bench = Bench::new();
     let payload = with_after(
-        &["sleep 60"],
-        &["echo after $CI_JOB_STATUS", "sleep 60"],
-        json!({"variables": [
-            variable("RUNNER_SCRIPT_TIMEOUT", "4s"),
-            variable("RUNNER_AFTER_SCRIPT_TIMEOUT", "4s"),
-        ]}),
+        &["sleep 600"],
+        &["echo after $CI_JOB_STATUS"],
+        json!({"variables": [variable("RUNNER_SCRIPT_TIMEOUT", "1s")]}),
     );
     let (outcome, trace) = bench.run(&payload).await;
     assert_eq!(
@@ -272,15 +276,29 @@ async fn a_script_over_its_own_time_is_followed_by_after_script() {
         "{trace}"
     );
     assert!(trace.contains("\nafter failed\n"), "{trace}");
+}
+
+#[tokio::test]
+async fn an_after_script_over_its_own_time_leaves_the_job_as_it_is() {
+    let bench = Bench::new();
+    let payload = with_after(
+        &["true"],
+        &["sleep 600"],
+        json!({"variables": [variable("RUNNER_AFTER_SCRIPT_TIMEOUT", "1s")]}),
+    );
+    let (outcome, trace) = bench.run(&payload).await;
+    assert_eq!(outcome, success(), "{trace}");
     assert!(
-        trace.contains("continue unaffected: it took longer than 4s"),
+        trace.contains("continue unaffected: it took longer than 1s"),
         "{trace}"
     );
 }
 
 #[tokio::test]
 async fn a_cancelled_job_runs_its_after_script() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
+    // The shell ends by itself, however long it takes to.
+    bench.settings.grace = Duration::from_secs(600);
     let payload = with_after(
         &[
             "trap 'echo told; exit 9' INT",
@@ -349,7 +367,16 @@ async fn what_a_job_leaves_running_is_killed() {
         .next()
         .and_then(|rest| rest.split(' ').next());
     let pid: u32 = pid.and_then(|pid| pid.parse().ok()).expect("a pid");
-    assert!(!std::path::Path::new(&format!("/proc/{pid}/cmdline")).exists());
+    // A dead one may not have been taken away yet.
+    let stat = format!("/proc/{pid}/stat");
+    until("what was left is gone", || {
+        let state = std::fs::read_to_string(&stat).unwrap_or_default();
+        state
+            .rsplit(") ")
+            .next()
+            .is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -381,34 +408,67 @@ async fn a_manager_that_dies_in_the_middle_finds_the_job_again() {
     assert_eq!(bench.started(), 2);
 }
 
+/// Lines whose scripts wait, each until the test has opened its gate.
+const GATES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "last"];
+
 #[tokio::test]
 async fn a_manager_that_dies_again_and_again_writes_the_same_trace() {
-    let payload = with_after(
-        &[
-            "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.05; done",
-            "exit 4",
-        ],
-        &["echo after", "sleep 0.1", "echo last"],
-        json!({}),
-    );
+    let gated = |bench: &Bench| {
+        let gates = bench.machine.path().join("gates");
+        std::fs::create_dir(&gates).expect("made");
+        let wait = "while ! [ -e $GATES/$gate ]; do sleep 0.02; done";
+        let payload = with_after(
+            &[
+                &format!("for gate in a b c d e f; do echo line $gate; {wait}; done"),
+                "exit 4",
+            ],
+            &[
+                &format!("for gate in g last; do echo line $gate; {wait}; done"),
+                "echo over",
+            ],
+            json!({"variables": [variable("GATES", gates.to_str().expect("UTF-8"))]}),
+        );
+        (gates, payload)
+    };
+    let open = |gates: &std::path::Path, gate: &str| {
+        std::fs::write(gates.join(gate), "").expect("written");
+    };
     let whole = Bench::new();
+    let (gates, payload) = gated(&whole);
+    for gate in GATES {
+        open(&gates, gate);
+    }
     let (outcome, expected) = whole.run(&payload).await;
     let bench = Bench::new();
+    let (gates, payload) = gated(&bench);
     let mut deaths = 0;
     let (again, trace) = loop {
         let (trace, run) = bench.begin(&payload, deaths > 0);
+        let seen = |trace: &str| {
+            GATES
+                .iter()
+                .filter(|gate| trace.contains(&format!("\nline {gate}\n")))
+                .count()
+        };
+        let before = seen(&text(&trace));
+        for gate in &GATES[..before] {
+            open(&gates, gate);
+        }
         let mut changed = trace.changed();
         tokio::select! {
             outcome = run => break (outcome, text(&trace)),
-            // After the third change of this life.
+            // At the next line, or after the third change of this life.
             () = async {
                 for _ in 0..3 {
                     changed.changed().await.expect("the trace is open");
+                    if seen(&text(&trace)) > before {
+                        break;
+                    }
                 }
             } => deaths += 1,
         }
     };
-    assert!(deaths > 4, "{deaths}");
+    assert!(deaths >= GATES.len(), "{deaths}");
     assert_eq!(again, outcome);
     assert_eq!(settled(&trace, &bench), settled(&expected, &whole));
 }

@@ -232,3 +232,60 @@ async fn hooks_run_round_the_sources() {
         rest = &rest[at..];
     }
 }
+
+#[tokio::test]
+async fn gits_settings_are_cleaned_as_the_runner_says() {
+    let forge = Forge::start().await;
+    for (clean, strategy, found) in [
+        // What the runner does not say: before a job that gets sources.
+        (None, "fetch", ["kept after", "gone before"]),
+        (None, "none", ["kept after", "kept before"]),
+        (Some(true), "fetch", ["gone after", "gone before"]),
+        (Some(true), "none", ["gone after", "gone before"]),
+        (Some(false), "fetch", ["kept after", "kept before"]),
+    ] {
+        let mut bench = Bench::new();
+        bench.settings.clean_git_config = clean;
+        let lines = [
+            "git config some.thing found",
+            "mkdir -p .git/hooks",
+            "touch .git/hooks/post-checkout",
+        ];
+        let (outcome, trace) = bench.run(&forge.job(&lines, Vec::new())).await;
+        assert!(succeeded(&outcome), "{trace}");
+        let config = std::fs::read_to_string(bench.project().join(".git/config"));
+        let after = match config.is_ok_and(|text| text.contains("found")) {
+            true => "kept after",
+            false => "gone after",
+        };
+        let lines = [
+            "echo \"set to $(git config some.thing || true).\"",
+            "if [ -e .git/hooks/post-checkout ]; then echo hooked; fi",
+        ];
+        let next = forge.job(&lines, vec![variable("GIT_STRATEGY", strategy)]);
+        let (outcome, trace) = bench.run(&next).await;
+        assert!(succeeded(&outcome), "{trace}");
+        let kept = trace.contains("\nset to found.\n");
+        assert_eq!(kept, trace.contains("\nhooked\n"), "{trace}");
+        let before = if kept { "kept before" } else { "gone before" };
+        assert_eq!([after, before], found, "{clean:?}, {strategy}: {trace}");
+    }
+}
+
+#[tokio::test]
+async fn the_sources_are_called_safe_once_where_the_runner_says_so() {
+    let forge = Forge::start().await;
+    let mut bench = Bench::new();
+    // The machine's own settings of git: those of whoever runs the tests are left alone.
+    let global = bench.machine.path().join("gitconfig");
+    let named = variable("GIT_CONFIG_GLOBAL", global.to_str().expect("UTF-8"));
+    for (safe, expected) in [(false, 0), (true, 1), (true, 1)] {
+        bench.settings.safe_directory_checkout = safe;
+        let payload = forge.job(&["true"], vec![named.clone()]);
+        let (outcome, trace) = bench.run(&payload).await;
+        assert!(succeeded(&outcome), "{trace}");
+        let text = std::fs::read_to_string(&global).unwrap_or_default();
+        let line = format!("directory = {}\n", bench.project().display());
+        assert_eq!(text.matches(&line).count(), expected, "{text}");
+    }
+}

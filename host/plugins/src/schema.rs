@@ -1,9 +1,12 @@
 //! A plugin's settings: their schema, whether settings fit it, and what an operator can set.
 
+mod settings;
+
+pub use settings::Setting;
+
 use jsonschema::Validator;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
 use std::fmt;
 use thiserror::Error;
 
@@ -47,27 +50,6 @@ impl fmt::Display for Problem {
         }
         write!(f, "{}: {}", self.at, self.what)
     }
-}
-
-/// One key an operator can set.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Setting {
-    /// Its name.
-    pub name: String,
-    /// The type of its value, in a word; `any` where the schema does not say.
-    pub kind: String,
-    /// Its value where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub default: Option<Value>,
-    /// What it means.
-    pub meaning: String,
-    /// Whether it must be set.
-    pub required: bool,
-    /// Whether its value stays in the host.
-    pub secret: bool,
-    /// Whether it names a file the host reads.
-    pub host_file: bool,
 }
 
 impl Schema {
@@ -136,27 +118,10 @@ impl Schema {
             .is_some_and(|one| marked(one, "secret"))
     }
 
-    /// What can be set, in the schema's order.
+    /// What can be set, in the schema's order; the keys of a table follow it.
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
-        let required: BTreeSet<&str> = self
-            .value
-            .get("required")
-            .and_then(Value::as_array)
-            .map(|names| names.iter().filter_map(Value::as_str).collect())
-            .unwrap_or_default();
-        let setting = |(name, property): (&String, &Value)| Setting {
-            name: name.clone(),
-            kind: kind(property),
-            default: property.get("default").cloned(),
-            meaning: text(property, "description"),
-            required: required.contains(name.as_str()),
-            secret: marked(property, "secret"),
-            host_file: marked(property, "host-file"),
-        };
-        self.properties()
-            .map(|all| all.iter().map(setting).collect())
-            .unwrap_or_default()
+        settings::settings(&self.value)
     }
 
     /// The settings object that `MachineOptions` come to: `flag=value`, or a bare `flag`, which is
@@ -239,11 +204,6 @@ impl Schema {
 
 fn marked(property: &Value, mark: &str) -> bool {
     property.get(mark) == Some(&Value::Bool(true))
-}
-
-fn text(property: &Value, key: &str) -> String {
-    let text = property.get(key).and_then(Value::as_str);
-    text.unwrap_or_default().to_owned()
 }
 
 fn kind(property: &Value) -> String {

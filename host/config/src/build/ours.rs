@@ -1,6 +1,7 @@
 //! Our own tables.
 
 use super::address;
+use super::runner::span;
 use crate::report::Report;
 use crate::schema::nearest;
 use crate::walk::{Found, Item, Value, choose};
@@ -282,10 +283,15 @@ fn tools(grants: &Found, report: &mut Report) -> BTreeMap<String, ToolGrant> {
 }
 
 pub(super) fn pool(runner: &Found, report: &mut Report) -> PoolTable {
-    let Some(found) = runner.table("pool") else {
-        return PoolTable::default();
-    };
     let default = PoolTable::default();
+    // GitLab Runner's key of this name counts where ours is missing.
+    let default = PoolTable {
+        prepare_timeout: span(runner, "prepare_timeout").unwrap_or(default.prepare_timeout),
+        ..default
+    };
+    let Some(found) = runner.table("pool") else {
+        return default;
+    };
     let seconds = |name: &str, default: Duration| {
         found
             .count(name)

@@ -135,7 +135,7 @@ fn positive(found: &Found, name: &str) -> Option<u32> {
 }
 
 /// A duration; 0 is a missing one, as in GitLab Runner.
-fn span(found: &Found, name: &str) -> Option<Duration> {
+pub(super) fn span(found: &Found, name: &str) -> Option<Duration> {
     found.duration(name).filter(|span| !span.is_zero())
 }
 

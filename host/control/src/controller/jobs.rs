@@ -121,6 +121,17 @@ impl<S: Store> Controller<S> {
         }
     }
 
+    /// A job whose script has not begun waits for another machine.
+    pub(super) fn hold_again(&mut self, job: JobRecord) {
+        let held = JobRecord {
+            phase: JobPhase::Held,
+            tries: job.tries.saturating_add(1),
+            ..job
+        };
+        self.jobs.insert(job.id, held);
+        self.changes.push(Change::PutJob(held));
+    }
+
     pub(super) fn run_ended(&mut self, id: JobId, end: RunEnd, now: Time) {
         self.running.remove(&id);
         let Some(job) = self.jobs.get(&id).copied() else {
@@ -148,13 +159,7 @@ impl<S: Store> Controller<S> {
             }
             RunEnd::NeverStarted if !job.started => {
                 self.retire(machine, RetireCause::Unreachable, now);
-                let held = JobRecord {
-                    phase: JobPhase::Held,
-                    tries: job.tries.saturating_add(1),
-                    ..job
-                };
-                self.jobs.insert(id, held);
-                self.changes.push(Change::PutJob(held));
+                self.hold_again(job);
             }
             RunEnd::NeverStarted | RunEnd::MachineLost => {
                 self.retire(machine, RetireCause::Unreachable, now);

@@ -3,11 +3,9 @@
 
 use super::{Controller, Tries};
 use crate::event::{DriverFailure, Effect, Seen, SeenState};
-use crate::record::{Change, Ending, JobRecord, MachineRecord, Store};
+use crate::record::{Change, Ending, MachineRecord, Store};
 use rand::Rng;
-use springtide_pool::{
-    Event, JobId, JobPhase, Machine, MachineId, Millis, Phase, RetireCause, Time,
-};
+use springtide_pool::{Event, JobId, Machine, MachineId, Millis, Phase, RetireCause, Time};
 use std::collections::BTreeSet;
 
 impl<S: Store> Controller<S> {
@@ -343,13 +341,7 @@ impl<S: Store> Controller<S> {
         if self.running.remove(&id) {
             self.effects.push(Effect::AbandonRun(id));
         }
-        let held = JobRecord {
-            phase: JobPhase::Held,
-            tries: job.tries.saturating_add(1),
-            ..job
-        };
-        self.jobs.insert(id, held);
-        self.changes.push(Change::PutJob(held));
+        self.hold_again(job);
     }
 
     fn settled(&self) -> bool {

@@ -1,22 +1,20 @@
 //! `springtide plugin`: what plugins there are, what they are, and whether a file is one.
 
 mod directory;
-mod settings;
 
 pub use directory::Directory;
-pub use settings::{Setting, settings};
 
 use super::asking::Daemon;
 use crate::logging;
 use crate::runtime::answers::PluginStatus;
+use crate::runtime::plugins::granted_by_default;
 use crate::runtime::socket::Ask;
 use crate::table::Table;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use settings::shown;
 use springtide_plugins::contract::{Kind, Request};
-use springtide_plugins::{Digest, Host, HostOptions, Plugin, Report, Stage};
+use springtide_plugins::{Digest, Host, HostOptions, Plugin, Report, Setting, Stage};
 use std::fmt::Write;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -236,7 +234,7 @@ fn inspect(arguments: &InspectArgs) -> Result<ExitCode> {
         let file = source.file.display();
         format!("{file} is no plugin; `springtide plugin check {file}` shows where it fails")
     })?;
-    let settings = settings(plugin.schema().value());
+    let settings = plugin.schema().settings();
     if arguments.json {
         let info = plugin.info();
         return json(&json!({
@@ -276,11 +274,10 @@ fn portrait(plugin: &Plugin, settings: &[Setting]) -> String {
     } else {
         let mut table = Table::new(&["setting", "type", "default", "marks", "meaning"]);
         for one in settings {
-            let default = one.default.as_ref().map_or_else(|| "-".into(), shown);
             table.row([
                 one.name.clone(),
                 one.kind.clone(),
-                default,
+                one.default_shown(),
                 one.marks(),
                 one.meaning.clone(),
             ]);
@@ -289,10 +286,12 @@ fn portrait(plugin: &Plugin, settings: &[Setting]) -> String {
         text.push_str(&table.text());
     }
     if plugin.kind() == Kind::Driver && !requests.is_empty() {
-        text.push_str(
-            "\nconfig.toml grants what it asks for with this; the one that came with the program has it already:\n\n",
-        );
-        text.push_str(&grants(&info.id, requests));
+        if granted_by_default(&info.id, info.digest) {
+            text.push_str("\nIt came with the program and has what it asks for without a grant.\n");
+        } else {
+            text.push_str("\nconfig.toml grants what it asks for with this:\n\n");
+            text.push_str(&grants(&info.id, requests));
+        }
     }
     text
 }

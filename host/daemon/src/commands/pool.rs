@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use springtide_pool::{Action, Decision, Limits, Pool, Targets, Time, step};
+use springtide_pool::{Action, Decision, Limits, MachineId, Pool, Targets, Time, step};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -19,6 +20,9 @@ pub struct Snapshot {
     pub targets: Targets,
     /// What the operator allows.
     pub limits: Limits,
+    /// What the machines are called. The rules do not look at it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<MachineId, String>,
 }
 
 /// Commands about the pool's rules.
@@ -28,7 +32,8 @@ pub enum Command {
     ///
     /// A snapshot is one JSON object with `now` (milliseconds since 1970), `pool`, `targets` and
     /// `limits`; what is left out is zero, empty or the default. The rules read nothing else: the
-    /// same snapshot gives the same decisions, today and on another machine.
+    /// same snapshot gives the same decisions, today and on another machine. `names` says what the
+    /// machines are called; one without a name goes by its number.
     Step(StepArgs),
 }
 
@@ -71,7 +76,7 @@ pub fn run(command: &Command) -> Result<()> {
         &snapshot.limits,
         snapshot.now,
     );
-    print(&decisions, arguments.json).or_else(|error| {
+    print(&decisions, &snapshot.names, arguments.json).or_else(|error| {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Ok(())
         } else {
@@ -92,9 +97,16 @@ struct Row<'a> {
     reason: String,
 }
 
-fn print(decisions: &[Decision], json: bool) -> std::io::Result<()> {
+fn print(
+    decisions: &[Decision],
+    names: &BTreeMap<MachineId, String>,
+    json: bool,
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    for decision in decisions {
+    let called = |machine| names.get(&machine).cloned();
+    let actions: Vec<String> = decisions.iter().map(|one| words(one, called)).collect();
+    let width = width(actions.iter().map(String::as_str));
+    for (decision, action) in decisions.iter().zip(&actions) {
         if json {
             let row = Row {
                 decision,
@@ -102,32 +114,102 @@ fn print(decisions: &[Decision], json: bool) -> std::io::Result<()> {
             };
             writeln!(out, "{}", serde_json::to_string(&row)?)?;
         } else {
-            let action = decision
-                .action
-                .as_ref()
-                .map_or_else(|| "hold".into(), words);
-            writeln!(out, "{action:<28} {}", decision.reason)?;
+            writeln!(out, "{action:<width$} {}", decision.reason)?;
         }
     }
     Ok(())
 }
 
-/// An action in words.
+/// What a decision does, in words; `hold` where nothing is done. A machine is named by what it is
+/// called, or by its number where nobody knows.
 #[must_use]
-pub fn words(action: &Action) -> String {
+pub fn words(decision: &Decision, called: impl Fn(MachineId) -> Option<String>) -> String {
+    let name =
+        |machine: MachineId| called(machine).unwrap_or_else(|| format!("machine {}", machine.0));
+    let Some(action) = decision.action else {
+        return "hold".into();
+    };
     match action {
         Action::Create => "create a machine".into(),
         Action::RequestJob {
             machine: Some(machine),
-        } => {
-            format!("request a job for {}", machine.0)
-        }
+        } => format!("request a job for {}", name(machine)),
         Action::RequestJob { machine: None } => "request a job".into(),
         Action::CancelRequest { request } => format!("cancel request {}", request.0),
-        Action::Assign { job, machine } => format!("assign job {} to {}", job.0, machine.0),
-        Action::Drain { machine, .. } => format!("drain {}", machine.0),
-        Action::Retire { machine, .. } => format!("retire {}", machine.0),
-        Action::Forget { machine } => format!("forget {}", machine.0),
+        Action::Assign { job, machine } => format!("assign job {} to {}", job.0, name(machine)),
+        Action::Drain { machine, .. } => format!("drain {}", name(machine)),
+        Action::Retire { machine, .. } => format!("retire {}", name(machine)),
+        Action::Forget { machine } => format!("forget {}", name(machine)),
         Action::FailJob { job } => format!("fail job {}", job.0),
+    }
+}
+
+/// The column that actions take, in characters, so that their reasons stand below each other.
+#[must_use]
+pub fn width<'a>(actions: impl Iterator<Item = &'a str>) -> usize {
+    let longest = actions.map(|action| action.chars().count()).max();
+    longest.unwrap_or_default().max(28)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+    use springtide_pool::{Action, Decision, JobId, MachineId, Reason, RequestId, RetireCause};
+
+    #[test]
+    fn a_machine_goes_by_its_name_or_else_by_its_number() {
+        let called = |machine| (machine == MachineId(1)).then(|| "ci-1".to_owned());
+        let (job, cause) = (JobId(7), RetireCause::IdleTime);
+        for (action, expected) in [
+            (None, "hold"),
+            (Some(Action::Create), "create a machine"),
+            (Some(Action::RequestJob { machine: None }), "request a job"),
+            (
+                Some(Action::RequestJob {
+                    machine: Some(MachineId(1)),
+                }),
+                "request a job for ci-1",
+            ),
+            (
+                Some(Action::CancelRequest {
+                    request: RequestId(1),
+                }),
+                "cancel request 1",
+            ),
+            (
+                Some(Action::Assign {
+                    job,
+                    machine: MachineId(1),
+                }),
+                "assign job 7 to ci-1",
+            ),
+            (
+                Some(Action::Drain {
+                    machine: MachineId(1),
+                    cause,
+                }),
+                "drain ci-1",
+            ),
+            (
+                Some(Action::Retire {
+                    machine: MachineId(2),
+                    cause,
+                }),
+                "retire machine 2",
+            ),
+            (
+                Some(Action::Forget {
+                    machine: MachineId(1),
+                }),
+                "forget ci-1",
+            ),
+            (Some(Action::FailJob { job }), "fail job 7"),
+        ] {
+            let decision = Decision {
+                action,
+                reason: Reason::MachineFree,
+            };
+            assert_eq!(words(&decision, called), expected);
+        }
     }
 }

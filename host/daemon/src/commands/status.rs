@@ -1,6 +1,7 @@
 //! `springtide status`: how a running daemon stands.
 
 use super::asking::Daemon;
+use super::pool::width;
 use crate::runtime::answers::{PoolStatus, Status};
 use crate::runtime::socket::Ask;
 use crate::table::{Table, say};
@@ -112,8 +113,10 @@ fn text(status: &Status, decisions: usize) -> String {
         if latest < pool.decisions.len() {
             writeln!(text, "\n{}: latest decisions", pool.runner).ok();
         }
-        for said in &pool.decisions[latest..] {
-            writeln!(text, "  {:<28} {}", said.action, said.reason).ok();
+        let latest = &pool.decisions[latest..];
+        let width = width(latest.iter().map(|said| said.action.as_str()));
+        for said in latest {
+            writeln!(text, "  {:<width$} {}", said.action, said.reason).ok();
         }
     }
     for plugin in &status.plugins {
@@ -161,6 +164,7 @@ mod tests {
             running: 3,
             decisions: vec![
                 said("hold", "an older one"),
+                said("request a job for ci-3f6c0a9d41be", "a machine is free"),
                 said("create a machine", "2 jobs wait"),
             ],
             ..PoolStatus::default()
@@ -174,13 +178,14 @@ mod tests {
             pools: vec![elastic, docker],
             ..Status::default()
         };
-        insta::assert_snapshot!(text(&status, 1), @r"
+        insta::assert_snapshot!(text(&status, 2), @r"
         runner   machines  coming  free  busy  going  other  limit  running  held  waiting
         elastic         6       1     2     3      0      0     20        3     0        -
         docker          0       0     0     0      0      0      -        0     0        -
 
         elastic: latest decisions
-          create a machine             2 jobs wait
+          request a job for ci-3f6c0a9d41be a machine is free
+          create a machine                  2 jobs wait
 
         docker: the Docker executor is not there yet
         ");

@@ -116,7 +116,7 @@ async fn verify(
     let identity = RunnerIdentity {
         token: runner.token.clone(),
         system_id: system_id.to_owned(),
-        info: Info::new(runner.executor.name(), shell),
+        info: Info::new(runner.executor.name(), shell).labeled(runner.labels.clone()),
     };
     client(runner)?.verify(&identity).await
 }

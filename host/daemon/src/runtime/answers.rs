@@ -101,6 +101,11 @@ pub async fn answer(ask: Ask, pools: &Pools, plugins: &dyn Plugins) -> Result<Va
                 pool: view.pool.clone(),
                 targets: view.targets,
                 limits: view.limits,
+                names: view
+                    .machines
+                    .iter()
+                    .map(|row| (MachineId(row.number), row.name.clone()))
+                    .collect(),
             })?)
         }
         Ask::Machines => {

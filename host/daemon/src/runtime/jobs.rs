@@ -7,8 +7,7 @@ mod fixed;
 mod keep;
 mod run;
 
-use super::advice::jitter;
-use super::job_dir::{JobDir, JobDirs, Origin};
+use super::job_dir::{JobDir, JobDirs};
 use super::reach::Ways;
 use super::setup::Setup;
 use super::slots::{Slot, Slots, Turns};
@@ -16,14 +15,13 @@ use super::troubles::Troubles;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::pool_loop::{Canceled, Jobs, Started, now};
 use async_trait::async_trait;
-use fixed::Fixed;
 use springtide_control::{Ending, Happening, JobRecord, MachineRecord, RequestEnd, RunEnd};
 use springtide_gitlab::queue::TakenJob;
 use springtide_gitlab::{
-    Client, Delivered, FailureReason, Final, FinalState, Health, Held, HeldJob, JobAnswer, JobKey,
-    JobLine, JobRequestOutcome, Payload, Remote, SenderOptions, Sign, TraceSender, TraceSource,
+    Client, FailureReason, Final, FinalState, Health, JobLine, Payload, Remote, SenderOptions,
+    TraceSender, TraceSource,
 };
-use springtide_jobs::{JobRun, JobTrace, RunOutcome};
+use springtide_jobs::JobTrace;
 use springtide_pool::{JobId, Time};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

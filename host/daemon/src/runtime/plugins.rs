@@ -40,7 +40,7 @@ pub struct Installed {
 }
 
 /// What the shipped plugins need of this host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Shipped {
     helper: PathBuf,
     local_root: PathBuf,
@@ -264,6 +264,19 @@ impl Shipped {
         }
     }
 
+    /// The shipped plugins that get something without being granted it, by their ids.
+    fn all(&self) -> BTreeMap<String, (Digest, Grants)> {
+        let digests: BTreeMap<String, String> = serde_json::from_str(SHIPPED).unwrap_or_default();
+        digests
+            .into_iter()
+            .filter_map(|(file, digest)| {
+                let id = file.strip_suffix(".wasm").unwrap_or(&file);
+                let granted = (digest.parse().ok()?, self.grants(id)?);
+                Some((id.to_owned(), granted))
+            })
+            .collect()
+    }
+
     /// What a shipped plugin of this name gets without being granted it.
     fn grants(&self, id: &str) -> Option<Grants> {
         match id {
@@ -295,15 +308,20 @@ pub fn plugin_options(config: &Config, state: &Path) -> BTreeMap<String, PluginO
     options(config, &Shipped::of(config, state))
 }
 
+/// Whether this is a plugin that came with the program and is granted what it asks for without a word
+/// in the file.
+#[must_use]
+pub fn granted_by_default(id: &str, digest: Digest) -> bool {
+    // Which host it is granted on makes no difference to whether it is.
+    let all = Shipped::default().all();
+    all.get(id).is_some_and(|(shipped, _)| *shipped == digest)
+}
+
 /// What each plugin is loaded with: what the file says, and for shipped ones what they need.
 fn options(config: &Config, shipped: &Shipped) -> BTreeMap<String, PluginOptions> {
-    let digests: BTreeMap<String, String> = serde_json::from_str(SHIPPED).unwrap_or_default();
     let mut all: BTreeMap<String, PluginOptions> = BTreeMap::new();
-    for (file, digest) in digests {
-        let id = file.strip_suffix(".wasm").unwrap_or(&file);
-        if let (Some(grants), Ok(digest)) = (shipped.grants(id), digest.parse::<Digest>()) {
-            all.entry(id.to_owned()).or_default().shipped = Some((digest, grants));
-        }
+    for (id, granted) in shipped.all() {
+        all.entry(id).or_default().shipped = Some(granted);
     }
     for (id, entry) in &config.plugins {
         let at = all.entry(id.clone()).or_default();

@@ -39,7 +39,8 @@ impl Setup {
         let info = Info::new(
             runner.executor.name(),
             runner.shell.as_deref().unwrap_or("bash"),
-        );
+        )
+        .labeled(runner.labels.clone());
         Ok(Setup {
             client,
             identity: RunnerIdentity {
@@ -78,6 +79,9 @@ impl Setup {
             post_build_script: runner.post_build_script.clone(),
             debug_trace_disabled: runner.debug_trace_disabled,
             get_sources_timeout: runner.get_sources_timeout,
+            clean_git_config: runner.clean_git_config,
+            safe_directory_checkout: runner.safe_directory_checkout.unwrap_or(false),
+            custom_build_dir: runner.custom_build_dir.unwrap_or(true),
             runner_name: runner.name.clone(),
             runner_short_token: runner.short_token().to_owned(),
             system_id: self.identity.system_id.clone(),

@@ -69,13 +69,16 @@ fn script(git: &GitInfo, variables: &[(&str, &str)]) -> Result<String, BadSource
         .collect();
     let variables = Variables::expanded(list, "");
     let origin = origin("https://gitlab-ci-token:job-token@h/g/p.git", None)?;
+    let strategy = Strategy::of(&variables, true)?;
     let sources = Sources {
-        strategy: Strategy::of(&variables, true)?,
+        strategy,
         origin: Some(&origin),
         git,
         variables: &variables,
         directory: "/b/g/p",
         version: "0",
+        clean: strategy != Strategy::None,
+        safe: false,
         again: false,
     };
     let mut script = Script::default();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,19 @@ impl Bench {
         self.started.load(Ordering::SeqCst)
     }
 
+    /// Makes a job that was begun as much older.
+    pub fn age(&self, by: Duration) {
+        let file = self.job.path().join("progress.json");
+        let text = std::fs::read_to_string(&file).expect("progress");
+        let mut progress: Value = serde_json::from_str(&text).expect("JSON");
+        let by = u64::try_from(by.as_millis()).expect("not too long");
+        for key in ["began", "stage_began"] {
+            let at = progress[key].as_u64().expect("a time");
+            progress[key] = (at - by).into();
+        }
+        std::fs::write(&file, progress.to_string()).expect("written");
+    }
+
     /// The directory the job's sources are in.
     pub fn project(&self) -> PathBuf {
         self.machine.path().join("builds/team/app")
@@ -157,6 +170,15 @@ pub async fn shows(trace: &JobTrace, wanted: &str) {
     let mut changed = trace.changed();
     while !text(trace).contains(wanted) {
         changed.changed().await.expect("the trace is open");
+    }
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < limit, "not so after 60 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

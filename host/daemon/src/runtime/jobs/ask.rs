@@ -1,6 +1,21 @@
 //! Asking GitLab for a job: what comes is on disk before anything else is done with it.
 
-use super::*;
+use super::fixed::Fixed;
+use super::{Active, Inner, millis, system_failure};
+use crate::pool_loop::now;
+use crate::runtime::advice::jitter;
+use crate::runtime::job_dir::Origin;
+use crate::runtime::setup::Setup;
+use crate::runtime::slots::Slot;
+use springtide_control::RequestEnd;
+use springtide_gitlab::queue::TakenJob;
+use springtide_gitlab::{
+    HeldJob, JobAnswer, JobKey, JobLine, JobRequestOutcome, Payload, SenderOptions, Sign,
+    TraceSender,
+};
+use springtide_pool::{JobId, Time};
+use std::sync::Arc;
+use std::time::Duration;
 
 impl Inner {
     /// Asks GitLab once, and has what comes on disk when it returns.

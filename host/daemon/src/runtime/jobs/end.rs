@@ -1,6 +1,12 @@
 //! A job's end: told until GitLab has it, then the job is forgotten.
 
-use super::*;
+use super::fixed::Fixed;
+use super::{AGAIN, Inner, Job, NoJob, OUTCOME, system_failure};
+use crate::pool_loop::now;
+use springtide_control::Ending;
+use springtide_gitlab::{Delivered, FailureReason, Final, FinalState, SenderOptions, TraceSender};
+use springtide_pool::JobId;
+use std::sync::Arc;
 
 impl Inner {
     pub(super) async fn finish(&self, id: JobId, ending: Ending) {

@@ -1,6 +1,10 @@
 //! A taken job until it runs: kept alive at GitLab, and accepted once its machine is ready.
 
-use super::*;
+use super::{AGAIN, Inner, Job, KEEP};
+use crate::pool_loop::Canceled;
+use springtide_gitlab::{Held, HeldJob, Remote, TraceSource as _};
+use springtide_pool::JobId;
+use tokio_util::sync::CancellationToken;
 
 impl Inner {
     /// Keeps a job alive that waits for a machine.

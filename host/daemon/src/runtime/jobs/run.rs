@@ -1,6 +1,12 @@
 //! A job on its machine, from its first stage to its end, or followed again after a restart.
 
-use super::*;
+use super::{Inner, OUTCOME};
+use crate::pool_loop::Started;
+use springtide_control::{JobRecord, MachineRecord, RunEnd};
+use springtide_gitlab::{FailureReason, Remote};
+use springtide_jobs::{JobRun, RunOutcome};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 impl Inner {
     pub(super) async fn run(

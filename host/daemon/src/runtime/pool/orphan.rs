@@ -1,6 +1,14 @@
 //! A pool without a runner is wound up from what was kept of it.
 
-use super::*;
+use super::claim::Claim;
+use super::{Common, Known, Order, Orders, Started, Starting};
+use crate::runtime::driver::Marks;
+use crate::runtime::identity::Kept;
+use crate::runtime::setup::Setup;
+use crate::runtime::troubles::Troubles;
+use springtide_pool::RetireCause;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Starts a pool whose runner is no longer in the configuration: its jobs are finished and its
 /// machines removed.

@@ -1,4 +1,4 @@
-//! What an operator can set, read from a plugin's schema for people.
+//! What an operator can set, read from a schema for people.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -48,11 +48,16 @@ impl Setting {
             said.join(", ")
         }
     }
+
+    /// What holds where it is left out, as a person would write it; `-` if nothing.
+    #[must_use]
+    pub fn default_shown(&self) -> String {
+        self.default.as_ref().map_or_else(|| "-".into(), shown)
+    }
 }
 
 /// The settings a schema describes, those within tables after the table.
-#[must_use]
-pub fn settings(schema: &Value) -> Vec<Setting> {
+pub(super) fn settings(schema: &Value) -> Vec<Setting> {
     let mut found = Vec::new();
     Reader { root: schema }.properties(schema, "", DEPTH, &mut found);
     found
@@ -180,8 +185,7 @@ fn bounded(kind: &str, said: &Value) -> String {
 }
 
 /// A value as a person would write it: a text without its quotes.
-#[must_use]
-pub fn shown(value: &Value) -> String {
+fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() => text.clone(),
         Value::Object(table) if *table == Map::new() => "{}".into(),
