@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use springtide_control::{Controller, MachineRecord, Store};
 use springtide_pool::{
-    Counts, Decision, JobPhase, Limits, MachineId, Millis, Phase, Pool, Targets, Time,
+    Counts, Decision, JobPhase, Limits, MachineId, Millis, Phase, Pool, Reason, Targets, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -120,8 +120,10 @@ pub enum Passage {
     Used,
     /// It is gone, so long after its removal was decided.
     Removed(Millis),
-    /// A creation failed.
-    NotMade,
+    /// A creation failed, so long after the machine was asked for.
+    NotMade(Millis),
+    /// A request for a job was held back, for `request_concurrency` of them were under way.
+    RequestHeld,
 }
 
 impl Watcher {
@@ -130,10 +132,10 @@ impl Watcher {
         self.totals.jobs += 1;
     }
 
-    /// A creation failed.
-    pub fn not_made(&mut self) {
+    /// A creation failed, so long after the machine was asked for.
+    pub fn not_made(&mut self, after: Millis) {
         self.totals.failed += 1;
-        self.passages.push(Passage::NotMade);
+        self.passages.push(Passage::NotMade(after));
     }
 
     /// A machine was given a job.
@@ -209,6 +211,9 @@ impl Watcher {
     /// Keeps what a step decided; what it decided already the last time is not kept twice.
     pub fn decided(&mut self, decisions: &[Decision], now: Time) {
         for decision in decisions {
+            if let Reason::RequestsAtLimit { .. } = decision.reason {
+                self.passages.push(Passage::RequestHeld);
+            }
             let action = decision
                 .action
                 .as_ref()

@@ -20,8 +20,8 @@ use fixed::Fixed;
 use springtide_control::{Ending, Happening, JobRecord, MachineRecord, RequestEnd, RunEnd};
 use springtide_gitlab::queue::TakenJob;
 use springtide_gitlab::{
-    Client, Delivered, FailureReason, Final, FinalState, Health, Held, HeldJob, JobAnswer, JobKey,
-    JobLine, JobRequestOutcome, Payload, Remote, SenderOptions, Sign, TraceSender, TraceSource,
+    Delivered, FailureReason, Final, FinalState, Health, Held, HeldJob, JobAnswer, JobKey, JobLine,
+    JobRequestOutcome, Payload, Remote, SenderOptions, Sign, TraceSender, TraceSource,
 };
 use springtide_jobs::{JobRun, JobTrace, RunOutcome};
 use springtide_pool::{JobId, Time};
@@ -223,11 +223,8 @@ impl Inner {
         let client = if setup.client.options().url == origin.url {
             setup.client.clone()
         } else {
-            let options = springtide_gitlab::ClientOptions {
-                url: origin.url,
-                ..setup.client.options().clone()
-            };
-            Client::new(options).map_err(|error| lost(&error))?
+            let elsewhere = setup.client.elsewhere(origin.url);
+            elsewhere.map_err(|error| lost(&error))?
         };
         let line = JobLine::new(client, payload.key(), setup.identity.info.clone());
         Ok(Job { dir, payload, line })

@@ -1,6 +1,7 @@
 //! Asking GitLab for a job: what comes is on disk before anything else is done with it.
 
 use super::*;
+use crate::metrics::Queued;
 
 impl Inner {
     /// Asks GitLab once, and has what comes on disk when it returns.
@@ -110,8 +111,15 @@ impl Inner {
             self.refuse(setup, payload.key(), why).await;
             return RequestEnd::Failed;
         }
-        let queued = payload.job_info.time_in_queue_seconds;
-        self.shared.metrics.job_taken(&self.shared.labels, queued);
+        let info = &payload.job_info;
+        let queued = info.time_in_queue_seconds;
+        let told = Queued {
+            seconds: queued,
+            size: info.queue_size,
+            depth: info.queue_depth,
+            project_jobs: &info.project_jobs_running,
+        };
+        self.shared.metrics.job_taken(&self.shared.labels, &told);
         let project = u64::try_from(payload.job_info.project_id).ok();
         let taken = TakenJob {
             id: id.0,
