@@ -29,6 +29,7 @@ pub enum Command {
     /// A snapshot is one JSON object with `now` (milliseconds since 1970), `pool`, `targets` and
     /// `limits`; what is left out is zero, empty or the default. The rules read nothing else: the
     /// same snapshot gives the same decisions, today and on another machine.
+    #[command(after_help = "Example:\n  springtide pool step --json < snapshot.json")]
     Step(StepArgs),
 }
 
