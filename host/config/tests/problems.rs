@@ -95,8 +95,8 @@ fn keys_that_are_read_and_not_obeyed_have_a_note() {
     };
     assert_eq!(docker("tls_verify = false"), "");
     insta::assert_snapshot!(docker("tls_verify = true\nhost = \"tcp://a\""), @r"
-    14:1: note: `tls_verify` is read and not obeyed: each machine has an engine of its own
-    15:1: note: `host` is read and not obeyed: each machine has an engine of its own
+    13:1: note: `tls_verify` is read and not obeyed: each machine has an engine of its own
+    14:1: note: `host` is read and not obeyed: each machine has an engine of its own
     ");
 }
 

@@ -355,6 +355,10 @@ mod tests {
     async fn a_program_is_told_of_each_runner_and_never_of_a_token() {
         let folder = tempfile::tempdir().unwrap();
         let (sandbox, path) = scene(folder.path()).await;
+        // A manager that never showed itself has nothing to leave.
+        let shown = ["verify", "--config", path.to_str().unwrap()];
+        let arguments = Verify::try_parse_from(shown).unwrap().arguments;
+        assert!(verify::run(arguments).await.is_err());
         let url = format!("{}/", sandbox.url().trim_end_matches('/'));
         let (end, rows) = told(&path, &["--all-runners", "--json"]).await;
         end.unwrap();
