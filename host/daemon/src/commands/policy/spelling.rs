@@ -35,10 +35,11 @@ fn below(settings: &mut Value, said: &Value, root: &Value, depth: usize) -> bool
             let Some(said) = said.get("items") else {
                 return false;
             };
-            let each = list.iter_mut();
-            each.fold(false, |changed, one| {
-                below(one, said, root, depth - 1) || changed
-            })
+            let mut changed = false;
+            for one in list {
+                changed |= below(one, said, root, depth - 1);
+            }
+            changed
         }
         _ => false,
     }
