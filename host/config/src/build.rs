@@ -2,6 +2,7 @@
 
 mod cache;
 mod docker;
+mod ignored;
 mod machine;
 mod ours;
 mod runner;
@@ -33,13 +34,17 @@ const CONNECTION_MAX_AGE: Duration = Duration::from_secs(15 * 60);
 /// The port of metrics that GitLab Runner takes where none is given.
 const METRICS_PORT: u16 = 9252;
 
-/// Reads a whole file. `None` where there is an error that is not one runner's alone.
-pub(crate) fn config(
-    table: &DeTable,
-    whole: Span,
-    world: &World,
-    report: &mut Report,
-) -> Option<Config> {
+/// A file as far as it could be read.
+pub(crate) struct Read {
+    pub(crate) config: Config,
+    /// No error in it is more than one runner's.
+    pub(crate) usable: bool,
+    /// What it says of where plugins are could be read.
+    pub(crate) placed: bool,
+}
+
+/// Reads a whole file.
+pub(crate) fn config(table: &DeTable, whole: Span, world: &World, report: &mut Report) -> Read {
     let before = report.errors();
     let root = walk::table(table, whole, schema::ROOT, report);
     let entries = root.tables("runners");
@@ -62,11 +67,30 @@ pub(crate) fn config(
     }
     let runners = apart(runners, report);
     let unusable = std::mem::take(&mut report.unusable);
-    (global_errors == 0).then_some(Config {
-        runners,
-        unusable,
-        ..file
-    })
+    Read {
+        config: Config {
+            runners,
+            unusable,
+            ..file
+        },
+        usable: global_errors == 0,
+        placed: placed(&root),
+    }
+}
+
+/// Whether the plugin directory and the files of plugins are what the file says: one that can't be
+/// read would be looked for elsewhere.
+fn placed(root: &Found) -> bool {
+    let said = |found: &Found, name: &str| !found.has(name) || found.text(name).is_some();
+    let tables = root.map("plugins").iter();
+    let mut plugins = tables.filter_map(|(_, item)| match &item.value {
+        walk::Value::Table(table) => Some(table),
+        _ => None,
+    });
+    let directory = root.table("springtide");
+    directory.is_none_or(|table| said(table, "plugin_dir"))
+        && (root.has("springtide") == directory.is_some())
+        && plugins.all(|table| said(table, "file"))
 }
 
 /// What stands before the runners, and our tables.
@@ -104,6 +128,7 @@ fn global(root: &Found, report: &mut Report) -> Config {
         ],
         report,
     );
+    ignored::of_file(root, report);
     let credentials = ours::credentials(root, report);
     Config {
         concurrent: concurrent.unwrap_or(1),

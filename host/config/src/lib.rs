@@ -39,7 +39,7 @@ pub use types::{
     PluginEntry, PolicyEntry, PoolTable, Queue, Runner, Springtide, ToolGrant, Unusable, Webhook,
 };
 
-use build::World;
+use build::{Read, World};
 use report::Report;
 use std::path::Path;
 use toml::de::DeTable;
@@ -68,12 +68,45 @@ pub fn parse_at(
     now: jiff::Timestamp,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> (Option<Config>, Vec<Problem>) {
+    let (read, problems) = read(source, now, variable);
+    let usable = read.filter(|read| read.usable);
+    (usable.map(|read| read.config), problems)
+}
+
+/// A configuration for what is wrong with it, and not to be run.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// As far as it could be read.
+    pub config: Config,
+    /// Whether [`parse`] would give it too: no error in it is more than one runner's.
+    pub usable: bool,
+}
+
+/// Reads a text like [`parse`], and gives what could be read also where an error keeps all of it from
+/// being used: what it says of plugins can be checked all the same. `None` where the text is not TOML,
+/// or where it can't be read where its plugins are.
+#[must_use]
+pub fn examine(source: &Source) -> (Option<Examined>, Vec<Problem>) {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (read, problems) = read(source, jiff::Timestamp::now(), &variable);
+    let examined = read.filter(|read| read.placed).map(|read| Examined {
+        config: read.config,
+        usable: read.usable,
+    });
+    (examined, problems)
+}
+
+fn read(
+    source: &Source,
+    now: jiff::Timestamp,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> (Option<Read>, Vec<Problem>) {
     let mut report = Report::new(source);
-    let config = match DeTable::parse(source.text()) {
+    let read = match DeTable::parse(source.text()) {
         Ok(table) => {
             let whole = 0..0;
             let world = World { now, variable };
-            build::config(table.get_ref(), whole, &world, &mut report)
+            Some(build::config(table.get_ref(), whole, &world, &mut report))
         }
         Err(error) => {
             let at = error.span().unwrap_or(0..0);
@@ -81,5 +114,5 @@ pub fn parse_at(
             None
         }
     };
-    (config, report.finish())
+    (read, report.finish())
 }

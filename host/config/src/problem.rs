@@ -11,6 +11,8 @@ pub enum Severity {
     Error,
     /// It is used, but hardly means what it says.
     Warning,
+    /// It is used; something in it changes nothing here.
+    Note,
 }
 
 impl fmt::Display for Severity {
@@ -18,6 +20,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         })
     }
 }

@@ -215,6 +215,8 @@ pub struct Runner {
     pub fingerprint: String,
     /// Where the entry begins.
     pub at: Position,
+    /// Where its executor is named.
+    pub executor_at: Position,
     /// `name`; where it is missing, the short token.
     pub name: String,
     /// GitLab's address, variables filled in.

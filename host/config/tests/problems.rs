@@ -50,6 +50,80 @@ fn unknown_keys_are_warnings_in_gitlabs_tables_and_errors_in_ours() {
 }
 
 #[test]
+fn keys_that_are_read_and_not_obeyed_have_a_note() {
+    let of_runner = [
+        "labels = { abc = \"a\" }",
+        "clean_git_config = true",
+        "safe_directory_checkout = true",
+        "cache_dir = \"/cache\"",
+        "job_status_final_update_retry_limit = 3",
+        "prepare_timeout = \"10m\"",
+        "custom_build_dir = { enabled = true }",
+        "proxy_exec = true",
+        "step_runner_image = \"a\"",
+        "artifact = { upload_timeout = \"1m\" }",
+        "referees = {}",
+        "ssh = { user = \"a\" }",
+    ];
+    for line in of_runner {
+        let key = line.split_whitespace().next().unwrap();
+        let said = problems(&runner(line));
+        let start = format!("7:1: note: `{key}` is read and not obeyed: ");
+        assert!(said.starts_with(&start), "{line}: {said}");
+        assert_eq!(said.lines().count(), 1, "{line}: {said}");
+        // A runner that is not run here is told as a whole.
+        let other = runner(line).replace("shell+machine", "kubernetes");
+        assert!(!problems(&other).contains("not obeyed"), "{line}");
+    }
+    for line in [
+        "user = \"a\"",
+        "sentry_dsn = \"a\"",
+        "session_server = { session_timeout = 1800 }",
+        "labels = { abc = \"a\" }",
+        "experimental = {}",
+        "machine = { shutdown_drain = { enabled = true } }",
+    ] {
+        let said = problems(&format!("{line}\n{}", runner("")));
+        assert!(said.contains("note: `"), "{line}: {said}");
+        assert_eq!(said.lines().count(), 1, "{line}: {said}");
+    }
+    let said = problems(&machine("MaxRemovalAttempts = 3"));
+    insta::assert_snapshot!(said, @"11:1: note: `MaxRemovalAttempts` is read and not obeyed: a machine is removed until it is gone");
+    let docker = |line: &str| {
+        let image = format!("[runners.docker]\nimage = \"a\"\n{line}");
+        problems(&machine(&image).replace("shell+machine", "docker+machine"))
+    };
+    assert_eq!(docker("tls_verify = false"), "");
+    insta::assert_snapshot!(docker("tls_verify = true\nhost = \"tcp://a\""), @r"
+    13:1: note: `tls_verify` is read and not obeyed: each machine has an engine of its own
+    14:1: note: `host` is read and not obeyed: each machine has an engine of its own
+    ");
+}
+
+#[test]
+fn what_can_be_read_of_a_file_with_an_error_is_there_to_be_checked() {
+    let text = runner("").replace("concurrent = 4", "concurrent = 0");
+    let examine = |text: &str| springtide_config::examine(&Source::of(text.to_owned()));
+    let (examined, problems) = examine(&text);
+    let examined = examined.unwrap();
+    assert!(!examined.usable && problems[0].is_error());
+    assert_eq!(examined.config.runners.len(), 1);
+    assert!(examine(&runner("")).0.unwrap().usable);
+    for unplaced in [
+        "[springtide]\nplugin_dir = 3\n",
+        "[plugins.a]\nfile = 3\n",
+        "[springtide",
+    ] {
+        assert!(
+            examine(&(text.clone() + unplaced)).0.is_none(),
+            "{unplaced}"
+        );
+    }
+    let elsewhere = text + "[springtide]\nhelper = 3\n[plugins.a]\ndigest = 3\n";
+    assert!(examine(&elsewhere).0.is_some());
+}
+
+#[test]
 fn keys_match_in_any_case_and_twice_is_once_too_often() {
     assert_eq!(problems(&machine("idlecount = 3\nIDLETIME = 60")), "");
     let (config, _) = read(&machine("idlecount = 3\nIDLETIME = 60"));

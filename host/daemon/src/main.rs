@@ -7,7 +7,13 @@ use std::process::ExitCode;
 
 /// An autoscaler for GitLab CI runners.
 #[derive(Parser)]
-#[command(name = "springtide", version, about, propagate_version = true)]
+#[command(
+    name = "springtide",
+    version,
+    about,
+    propagate_version = true,
+    after_help = "Examples:\n  springtide demo\n  springtide check --config /etc/gitlab-runner/config.toml\n  springtide run --config /etc/gitlab-runner/config.toml"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,16 +30,28 @@ enum Command {
     Verify(commands::verify::Arguments),
     Unregister(commands::unregister::Arguments),
     /// Ask the pool's rules what they would do.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  springtide pool step < snapshot.json"
+    )]
     Pool(commands::pool::Command),
     /// List, keep or remove the machines of a running daemon.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  springtide machine ls\n  springtide machine hold ci-1"
+    )]
     Machine(commands::machine::Command),
     /// List, inspect or check plugins.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  springtide plugin list\n  springtide plugin check ./quiet-nights.wasm"
+    )]
     Plugin(commands::plugin::Command),
     /// Ask a scaling policy what it would do.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  springtide policy eval off-peak < views.jsonl"
+    )]
     Policy(commands::policy::Command),
     Status(commands::status::Arguments),
 }
@@ -81,4 +99,46 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the threads of the program")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Commands without an example in their help, by their whole names.
+    fn without(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = match path {
+            "" => command.get_name().to_owned(),
+            path => format!("{path} {}", command.get_name()),
+        };
+        let help = command.clone().render_long_help().to_string();
+        // The line of its usage does not begin with it.
+        let example = |line: &str| {
+            let line = line.trim_start();
+            let rest = line.strip_prefix(&path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        if !help.lines().any(example) {
+            found.push(path.clone());
+        }
+        for below in command.get_subcommands() {
+            without(below, &path, found);
+        }
+    }
+
+    #[test]
+    fn each_command_has_an_example_in_its_help() {
+        let mut found = Vec::new();
+        without(&Cli::command(), "", &mut found);
+        assert_eq!(found, [""; 0]);
+        let bare = clap::Command::new("springtide").subcommand(clap::Command::new("bare"));
+        without(&bare, "", &mut found);
+        assert_eq!(found, ["springtide", "springtide bare"]);
+    }
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
 }

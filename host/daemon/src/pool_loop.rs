@@ -3,7 +3,7 @@
 //!
 //! It ends when the state can't be written, or when it was told to close and nothing runs any more.
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RunnerLabels};
 use crate::runtime::exporter;
 use crate::view::{PoolView, Watcher};
 use async_trait::async_trait;
@@ -121,7 +121,7 @@ pub struct PoolLoop<S> {
     requests: HashMap<RequestId, CancellationToken>,
     runs: HashMap<JobId, CancellationToken>,
     watcher: Watcher,
-    metrics: Option<Metrics>,
+    metrics: Option<(Metrics, RunnerLabels)>,
     view: watch::Sender<PoolView>,
 }
 
@@ -157,10 +157,10 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
         }
     }
 
-    /// Counts what becomes of machines in these metrics.
+    /// Counts what becomes of machines and requests in these metrics, as this runner's.
     #[must_use]
-    pub fn counted_in(mut self, metrics: Metrics) -> PoolLoop<S> {
-        self.metrics = Some(metrics);
+    pub fn counted_in(mut self, metrics: Metrics, runner: RunnerLabels) -> PoolLoop<S> {
+        self.metrics = Some((metrics, runner));
         self
     }
 
@@ -214,8 +214,8 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
     fn show(&mut self) {
         let view = self.watcher.look(&self.controller, now());
         let passages = self.watcher.passages();
-        if let Some(metrics) = &self.metrics {
-            exporter::count(metrics, &passages);
+        if let Some((metrics, runner)) = &self.metrics {
+            exporter::count(metrics, runner, &passages);
         }
         self.view.send_replace(view);
     }
@@ -275,7 +275,12 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     waits = Some(*job);
                 }
             }
-            Happening::Created(_, answer) if answer.is_err() => self.watcher.not_made(),
+            Happening::Created(id, Err(_)) => {
+                let mut machines = self.controller.machines();
+                let asked = machines.find(|at| at.machine.id == *id);
+                let after = asked.map(|at| now().since(at.machine.made));
+                self.watcher.not_made(after.unwrap_or_default());
+            }
             _ => {}
         }
         let effects = self.controller.handle(what, now())?;

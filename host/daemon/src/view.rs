@@ -3,7 +3,9 @@
 use crate::commands::pool::words;
 use serde::{Deserialize, Serialize};
 use springtide_control::{Controller, MachineRecord, Store};
-use springtide_pool::{Counts, JobPhase, Limits, MachineId, Millis, Phase, Pool, Targets, Time};
+use springtide_pool::{
+    Counts, JobPhase, Limits, MachineId, Millis, Phase, Pool, Reason, Targets, Time,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -120,8 +122,10 @@ pub enum Passage {
     Used,
     /// It is gone, so long after its removal was decided.
     Removed(Millis),
-    /// A creation failed.
-    NotMade,
+    /// A creation failed, so long after the machine was asked for.
+    NotMade(Millis),
+    /// A request for a job was held back, for `request_concurrency` of them were under way.
+    RequestHeld,
 }
 
 impl Watcher {
@@ -130,10 +134,10 @@ impl Watcher {
         self.totals.jobs += 1;
     }
 
-    /// A creation failed.
-    pub fn not_made(&mut self) {
+    /// A creation failed, so long after the machine was asked for.
+    pub fn not_made(&mut self, after: Millis) {
         self.totals.failed += 1;
-        self.passages.push(Passage::NotMade);
+        self.passages.push(Passage::NotMade(after));
     }
 
     /// A machine was given a job.
@@ -221,6 +225,9 @@ impl Watcher {
     pub fn decided<S: Store>(&mut self, controller: &Controller<S>, now: Time) {
         let decisions = controller.decisions();
         for decision in decisions {
+            if let Reason::RequestsAtLimit { .. } = decision.reason {
+                self.passages.push(Passage::RequestHeld);
+            }
             let action = words(decision, |id| self.called(controller, id));
             let reason = decision.reason.to_string();
             let kept = Arc::make_mut(&mut self.decisions);

@@ -251,6 +251,22 @@ fn settings_of_the_command_line_are_those_of_lines_without_any() {
 }
 
 #[test]
+fn keys_of_settings_are_taken_in_any_case_as_in_the_configuration() {
+    let settings =
+        r#"{"OffpeakPeriods":["* * * * * * *"],"OFFPEAKIDLECOUNT":7,"offPeakIdletime":60}"#;
+    let of_line = r#"{"view":{"now":1772442000},"settings":{"Autoscaling":[{"periods":["* * * * * * *"],"idlecount":3,"IDLETIME":90}]}}"#;
+    let twice = r#"{"view":{},"settings":{"OffPeakIdleCount":1,"offpeakidlecount":2}}"#;
+    let input = format!("{{\"view\":{{\"now\":1772442000}}}}\n{of_line}\n{twice}\n");
+    let answers = answers(&["off-peak", "--settings", settings], input);
+    assert_eq!(answers[0]["patch"]["idle-count"], 7, "{}", answers[0]);
+    assert_eq!(answers[0]["patch"]["idle-time"], 60, "{}", answers[0]);
+    assert_eq!(answers[1]["patch"]["idle-count"], 3, "{}", answers[1]);
+    assert_eq!(answers[1]["patch"]["idle-time"], 90, "{}", answers[1]);
+    let why = answers[2]["error"]["invalid-config"].as_str().unwrap();
+    assert!(why.contains("offpeakidlecount"), "{why}");
+}
+
+#[test]
 fn five_thousand_lines_are_answered_in_their_order() {
     let line = |count| {
         let view = json!({"queue": {"run-untagged": true, "waiting": [{"count": count}]}});

@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::address;
 use crate::error::{Attempt, GitlabError};
+use crate::observe::{Answered, Endpoint, Observer};
 use crate::queue::server_wait;
 use crate::retry::{MAX_ATTEMPTS, retriable, retry_wait};
 
@@ -73,6 +74,7 @@ impl ClientOptions {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 struct Inner {
@@ -110,6 +112,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: Bytes,
     /// Whether an answer that is worth another attempt gets one here.
     pub(crate) patient: bool,
+    /// What an observer is told that it is; `None` is not told.
+    pub(crate) endpoint: Option<Endpoint>,
 }
 
 impl<'a> Ask<'a> {
@@ -135,7 +139,13 @@ impl<'a> Ask<'a> {
             headers: vec![(header::CONTENT_TYPE, json.clone()), (header::ACCEPT, json)],
             body: body.into(),
             patient: true,
+            endpoint: None,
         })
+    }
+
+    pub(crate) fn at(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
     }
 
     pub(crate) fn once(mut self) -> Self {
@@ -244,7 +254,29 @@ impl Client {
                 base,
                 transport: Mutex::new(transport),
             }),
+            observer: None,
         })
+    }
+
+    /// The same client, which tells of answers.
+    #[must_use]
+    pub fn observed(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// A client like this one for another GitLab.
+    ///
+    /// # Errors
+    /// [`GitlabError::BadOption`]: the address or a certificate's file cannot be used.
+    pub fn elsewhere(&self, url: impl Into<String>) -> Result<Self, GitlabError> {
+        let options = ClientOptions {
+            url: url.into(),
+            ..self.options().clone()
+        };
+        let mut client = Self::new(options)?;
+        client.observer.clone_from(&self.observer);
+        Ok(client)
     }
 
     /// What the client was made with.
@@ -290,9 +322,23 @@ impl Client {
 
     /// Makes a request, and again while the answer is worth it.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<Answer, GitlabError> {
+        let begun = Instant::now();
+        let answer = self.persist(&ask).await?;
+        if let (Some(observer), Some(endpoint)) = (&self.observer, ask.endpoint) {
+            observer.answered(&Answered {
+                endpoint,
+                method: answer.attempt.method,
+                status: answer.status,
+                took: begun.elapsed(),
+            });
+        }
+        Ok(answer)
+    }
+
+    async fn persist(&self, ask: &Ask<'_>) -> Result<Answer, GitlabError> {
         let mut tries = 1;
         loop {
-            let answer = self.attempt(&ask).await?;
+            let answer = self.attempt(ask).await?;
             if !ask.patient || tries >= MAX_ATTEMPTS || !retriable(answer.status) {
                 return Ok(answer);
             }

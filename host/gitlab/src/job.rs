@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::client::{Answer, Ask, Client};
 use crate::error::{Attempt, GitlabError};
 use crate::info::Info;
+use crate::observe::Endpoint;
 use crate::{Final, FinalState, JobKey, Remote};
 
 /// One job at GitLab: where, which, and who speaks. Its token is not in its `Debug`.
@@ -125,7 +126,7 @@ impl JobLine {
         let path = format!("jobs/{}", self.key.id);
         let token = ("job-token", &self.key.token);
         let ask = Ask::json(what, Method::PUT, path, token, body)?;
-        self.client.ask(ask).await
+        self.client.ask(ask.at(Endpoint::UpdateJob)).await
     }
 
     fn update<'a>(&'a self, state: &'static str) -> Update<'a> {
@@ -202,6 +203,7 @@ impl JobLine {
             ],
             body: part,
             patient: true,
+            endpoint: Some(Endpoint::PatchTrace),
         });
         trace_said(answer.await)
     }

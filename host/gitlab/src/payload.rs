@@ -260,6 +260,18 @@ pub struct JobInfo {
     /// Seconds the job waited before it was handed over.
     #[serde(deserialize_with = "lenient")]
     pub time_in_queue_seconds: f64,
+    /// Jobs that waited with it for the same runners.
+    #[serde(deserialize_with = "number")]
+    pub queue_size: i64,
+    /// Jobs that waited before it.
+    #[serde(deserialize_with = "number")]
+    pub queue_depth: i64,
+    /// Jobs of its project on instance runners, as GitLab writes it: `3`, or `+Inf`.
+    #[serde(
+        rename = "project_jobs_running_on_instance_runners_count",
+        deserialize_with = "text"
+    )]
+    pub project_jobs_running: String,
 }
 
 /// What to check out.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::client::{Ask, Client};
 use crate::error::GitlabError;
 use crate::info::Info;
+use crate::observe::Endpoint;
 use crate::{Payload, PayloadError};
 
 /// Who asks: one runner, and the manager that speaks for it. Its token is not in its `Debug`.
@@ -101,7 +102,7 @@ impl Client {
             &body,
         );
         let answer = match asked {
-            Ok(ask) => self.ask(ask.once()).await,
+            Ok(ask) => self.ask(ask.once().at(Endpoint::RequestJob)).await,
             Err(error) => Err(error),
         };
         let answer = match answer {

@@ -29,4 +29,4 @@ pub use host::{Host, HostError, HostOptions};
 pub use load::{CacheError, LoadError, MAX_BYTES, Passed, Report, Source, Stage};
 pub use plugin::{Info, Plugin};
 pub use registry::{Contexts, Listed, PluginOptions, Registry, RegistryError, RegistryOptions};
-pub use schema::{Problem, Schema, SchemaError, Setting};
+pub use schema::{Problem, Schema, SchemaError, Setting, resolved};

@@ -2,7 +2,7 @@
 
 mod settings;
 
-pub use settings::Setting;
+pub use settings::{Setting, resolved};
 
 use jsonschema::Validator;
 use serde::Serialize;

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
 use http::{StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,91 @@ use crate::queue_api::pairs;
 use crate::runner::Runner;
 use crate::server::{Shared, add_repository, submit};
 use crate::spec::{JobSpec, SpecError};
+
+/// One request of the control API.
+pub(crate) struct Route {
+    method: &'static str,
+    /// Below `/sandbox`.
+    pub(crate) path: &'static str,
+    /// What it does, for the front page.
+    what: &'static str,
+    pub(crate) served: MethodRouter<Arc<Shared>>,
+}
+
+/// All of the control API: what is served is what the front page lists.
+pub(crate) fn routes() -> Vec<Route> {
+    let route = |method, path, what, served| Route {
+        method,
+        path,
+        what,
+        served,
+    };
+    vec![
+        route(
+            "POST",
+            "/jobs",
+            "submit jobs: script, tags, variables, timeout, image, artifacts, cache, repository, count",
+            post(submit_jobs),
+        ),
+        route(
+            "GET",
+            "/jobs",
+            "all jobs with their state and times; ?status=pending for some",
+            get(list_jobs),
+        ),
+        route("GET", "/jobs/{id}", "one job", get(show_job)),
+        route(
+            "GET",
+            "/jobs/{id}/trace",
+            "its trace as it arrived",
+            get(show_trace),
+        ),
+        route("POST", "/jobs/{id}/cancel", "cancel it", post(cancel_job)),
+        route(
+            "POST",
+            "/faults",
+            "drop, delay, refuse or cut what an endpoint answers, so many times",
+            post(add_fault),
+        ),
+        route("DELETE", "/faults", "no more faults", delete(clear_faults)),
+        route(
+            "GET",
+            "/violations",
+            "what runners did against the protocol",
+            get(list_violations),
+        ),
+        route(
+            "GET",
+            "/runners",
+            "all runners and their managers",
+            get(list_runners),
+        ),
+        route(
+            "POST",
+            "/runners",
+            "make a runner: token, tags, run_untagged, paused",
+            post(add_runner),
+        ),
+        route(
+            "POST",
+            "/runners/{id}/pause",
+            "give it no jobs",
+            post(pause),
+        ),
+        route(
+            "POST",
+            "/runners/{id}/resume",
+            "give it jobs again",
+            post(resume),
+        ),
+        route(
+            "POST",
+            "/repositories",
+            "serve a git repository as a project: name, path",
+            post(give_repository),
+        ),
+    ]
+}
 
 /// A control request that cannot be done as it stands: 422 and what to write instead.
 pub(crate) struct Refused(String);
@@ -250,10 +336,23 @@ pub(crate) async fn front(State(shared): State<Arc<Shared>>) -> Html<String> {
         .iter()
         .map(|(name, count)| format!("<tr><td>{name}<td>{count}"))
         .collect();
+    let requests: String = routes().iter().map(row).collect();
     Html(format!(
         "<!doctype html><title>Springtide sandbox</title><h1>Springtide sandbox</h1>\
          <p>A GitLab to test runners against.</p><table>{rows}</table>\
-         <p><a href=/sandbox/jobs>jobs</a> <a href=/sandbox/runners>runners</a> \
-         <a href=/sandbox/violations>violations</a></p>\n"
+         <h2>Control</h2><table>{requests}</table>\n"
     ))
+}
+
+/// A request on the front page; one that only reads is a link.
+fn row(route: &Route) -> String {
+    let Route {
+        method, path, what, ..
+    } = route;
+    let path = format!("/sandbox{path}");
+    let shown = match *method == "GET" && !path.contains('{') {
+        true => format!("<a href={path}>{path}</a>"),
+        false => path,
+    };
+    format!("<tr><td>{method}<td>{shown}<td>{what}\n")
 }

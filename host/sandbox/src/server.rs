@@ -107,23 +107,11 @@ fn router(shared: Arc<Shared>) -> Router {
             post(runner_api::reset_by_id),
         )
         .route("/router/discovery", get(runner_api::discovery));
-    let sandbox = Router::new()
-        .route("/jobs", post(control::submit_jobs).get(control::list_jobs))
-        .route("/jobs/{id}", get(control::show_job))
-        .route("/jobs/{id}/trace", get(control::show_trace))
-        .route("/jobs/{id}/cancel", post(control::cancel_job))
-        .route(
-            "/faults",
-            post(control::add_fault).delete(control::clear_faults),
-        )
-        .route("/violations", get(control::list_violations))
-        .route(
-            "/runners",
-            get(control::list_runners).post(control::add_runner),
-        )
-        .route("/runners/{id}/pause", post(control::pause))
-        .route("/runners/{id}/resume", post(control::resume))
-        .route("/repositories", post(control::give_repository));
+    let sandbox = control::routes()
+        .into_iter()
+        .fold(Router::new(), |router, route| {
+            router.route(route.path, route.served)
+        });
     Router::new()
         .route("/", get(control::front))
         .nest("/sandbox", sandbox)

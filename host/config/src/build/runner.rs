@@ -1,6 +1,6 @@
 //! One `[[runners]]` entry.
 
-use super::{World, cache, docker, machine, ours};
+use super::{World, cache, docker, ignored, machine, ours};
 use crate::Unusable;
 use crate::report::Report;
 use crate::schema::nearest;
@@ -55,6 +55,9 @@ pub(super) fn runner(
     let labels = labels(root, found, report);
     expiry(found, world, report);
     renamed(found, report);
+    if has_machines {
+        ignored::of_runner(found, report);
+    }
     if report.errors() > before {
         // What it says of plugins is checked all the same.
         let at = report.position(&found.at);
@@ -74,6 +77,7 @@ pub(super) fn runner(
         key: key(&url, &token),
         fingerprint: digest(&serde_json::Value::from(found.json()).to_string(), 32),
         at: report.position(&found.at),
+        executor_at: report.position(&found.at("executor")),
         name,
         url,
         id: found

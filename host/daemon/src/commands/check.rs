@@ -4,21 +4,27 @@ mod shelf;
 
 pub use shelf::Shelf;
 
+use crate::runtime::pool::{INSTEAD_OF_DOCKER, NO_DOCKER};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use springtide_config::{Catalog, Config, Position, Problem, Severity, Source};
+use springtide_config::{
+    Catalog, Config, Examined, Executor, Position, Problem, Runner, Severity, Source,
+};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Check a configuration: every problem at once, with its line, its column and what to write instead.
 ///
-/// An error keeps a runner, or the whole file, from being used; a warning does not. Exit status 1 if
-/// there is any error.
+/// An error keeps a runner, or the whole file, from being used; a warning does not. A note tells of a
+/// key that changes nothing here. Exit status 1 if there is any error.
 ///
 /// Without --config it checks the file `springtide run` would read.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  springtide check --config /etc/gitlab-runner/config.toml"
+)]
 pub struct Arguments {
     /// The configuration.
     #[arg(long, short, value_name = "FILE", env = "CONFIG_FILE")]
@@ -86,19 +92,22 @@ impl Checked {
                 };
             }
         };
-        let (config, mut problems) = springtide_config::parse(&source);
-        if let Some(config) = &config
-            && let Some(catalog) = installed(config)
-        {
-            problems.extend(Shelf::directory_problem(config));
-            problems.extend(config.check_plugins(&*catalog));
+        let (examined, mut problems) = springtide_config::examine(&source);
+        if let Some(Examined { config, .. }) = &examined {
+            if let Some(catalog) = installed(config) {
+                problems.extend(Shelf::directory_problem(config));
+                problems.extend(config.check_plugins(&*catalog));
+            }
+            problems.extend(config.runners.iter().filter_map(not_run));
             problems.sort_by_key(|problem| (problem.at, problem.severity));
         }
+        let usable = examined.filter(|examined| examined.usable);
+        let runs = |runner: &&Runner| not_run(runner).is_none() && runner.executor.has_machines();
         Checked {
             file,
             source: Some(source),
             problems,
-            runners: config.map_or(0, |config| config.runners.len()),
+            runners: usable.map_or(0, |one| one.config.runners.iter().filter(runs).count()),
         }
     }
 
@@ -127,7 +136,8 @@ impl Checked {
         };
         let errors = self.count(Severity::Error);
         let warnings = self.count(Severity::Warning);
-        let found = match (errors, warnings) {
+        let notes = self.count(Severity::Note);
+        let mut found = match (errors, warnings) {
             (0, 0) => "no problems".to_owned(),
             _ => format!(
                 "{}, {}",
@@ -135,6 +145,9 @@ impl Checked {
                 number(warnings, "warning")
             ),
         };
+        if notes > 0 {
+            found = format!("{found}, {}", number(notes, "note"));
+        }
         let usable = number(self.runners, "runner");
         text + &format!("{}: {found}; {usable} to run\n", self.file)
     }
@@ -151,6 +164,7 @@ impl Checked {
         let code = match problem.severity {
             Severity::Error => "1;31",
             Severity::Warning => "1;33",
+            Severity::Note => "1;36",
         };
         let Position { line, column, .. } = problem.at;
         let place = match problem.at {
@@ -179,6 +193,18 @@ impl Checked {
             window.text
         )
     }
+}
+
+/// What `run` does with a runner that can be read and not be run yet.
+fn not_run(runner: &Runner) -> Option<Problem> {
+    (runner.executor == Executor::DockerMachine).then(|| {
+        Problem::new(
+            Severity::Warning,
+            runner.executor_at,
+            format!("{NO_DOCKER}; `springtide run` reads it in full and leaves it alone"),
+            INSTEAD_OF_DOCKER,
+        )
+    })
 }
 
 /// Control characters of a file or a message don't reach the terminal.
@@ -293,6 +319,91 @@ mod tests {
             checked(&good).text(false),
             "config.toml: no problems; 1 runner to run\n"
         );
+    }
+
+    /// No plugin is installed.
+    struct Bare;
+
+    impl Catalog for Bare {
+        fn driver(&self, _: &str) -> Option<serde_json::Value> {
+            None
+        }
+
+        fn policy(&self, _: &str) -> Option<serde_json::Value> {
+            None
+        }
+
+        fn drivers(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn policies(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    fn checked_with_plugins(text: &str) -> Checked {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let plugins = folder.path().display();
+        std::fs::write(
+            &path,
+            format!("{text}\n[springtide]\nplugin_dir = \"{plugins}\"\n"),
+        )
+        .unwrap();
+        Checked {
+            file: "config.toml".into(),
+            ..Checked::of(&path, |_| Some(Box::new(Bare)))
+        }
+    }
+
+    const GOOD: &str = "concurrent = 4\n[[runners]]\nname = \"r\"\nurl = \"https://gitlab.example.com\"\ntoken = \"glrt-x\"\nexecutor = \"shell+machine\"\n[runners.machine]\nMachineName = \"ci-%s\"\nMachineDriver = \"local\"\n[[runners.policy]]\nplugin = \"nights\"\n";
+
+    #[test]
+    fn what_runners_say_of_plugins_is_checked_under_an_error_of_the_whole_file() {
+        let text = GOOD.replace("concurrent = 4", "concurrent = 0");
+        let checked = checked_with_plugins(&text);
+        assert_eq!(checked.runners, 0);
+        let said: Vec<String> = checked.problems.iter().map(Problem::to_string).collect();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        1:14: error: `concurrent` is 0; write 1 or more
+        9:17: warning: the driver "local" is not installed, and this runner takes no jobs; put local.wasm into the plugin directory; `springtide plugin list` shows what is there
+        11:10: error: the policy "nights" is not installed; put nights.wasm into the plugin directory, or delete the table
+        "#);
+        // Where plugins are is not known: that none is there is not said.
+        let unplaced = text + "[springtide]\nplugin_dir = 3\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, unplaced).unwrap();
+        let checked = Checked::of(&path, |_| Some(Box::new(Bare)));
+        assert_eq!(checked.problems.len(), 2, "{:?}", checked.problems);
+    }
+
+    #[test]
+    fn a_runner_with_containers_is_good_and_said_to_be_left_alone() {
+        let text = GOOD.replace("shell+machine", "docker+machine")
+            + "[runners.docker]\nimage = \"ruby:3.3\"\n";
+        let checked = checked(&text);
+        insta::assert_snapshot!(checked.text(false), @r#"
+        config.toml:6:12: warning: the Docker executor is not there yet: this runner takes no jobs; `springtide run` reads it in full and leaves it alone; write executor = "shell+machine" to run jobs in a shell on the machine
+         6 | executor = "docker+machine"
+           |            ^^^^^^^^^^^^^^^^
+        config.toml: 0 errors, 1 warning; 0 runners to run
+        "#);
+    }
+
+    #[test]
+    fn keys_that_change_nothing_have_a_note_and_are_no_problem() {
+        let text = GOOD.replace("name = ", "cache_dir = \"/cache\"\nname = ");
+        let checked = checked(&text);
+        insta::assert_snapshot!(checked.text(false), @r#"
+        config.toml:3:1: note: `cache_dir` is read and not obeyed: the shell executor does not know it yet
+         3 | cache_dir = "/cache"
+           | ^^^^^^^^^
+        config.toml: no problems, 1 note; 1 runner to run
+        "#);
+        assert!(checked.text(true).contains("\u{1b}[1;36mnote"));
+        assert_eq!(checked.count(Severity::Error), 0);
     }
 
     #[test]

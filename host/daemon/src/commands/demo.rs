@@ -34,6 +34,7 @@ const PROJECT: &str = "demo/app";
 ///
 /// Ends with 0 only if every job succeeded, its trace arrived whole, and no machine is left.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  springtide demo --json")]
 pub struct Arguments {
     /// Print the table at the end as one JSON object, and nothing else on standard output.
     #[arg(long)]

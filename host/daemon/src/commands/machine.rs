@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// List the machines of a running daemon.
+    #[command(after_help = "Example:\n  springtide machine ls --json")]
     Ls {
         /// Which daemon.
         #[command(flatten)]
@@ -21,10 +22,13 @@ pub enum Command {
         json: bool,
     },
     /// Remove machines: each goes when its job, if it has one, is over.
+    #[command(after_help = "Example:\n  springtide machine rm ci-1")]
     Rm(Named),
     /// Keep machines for a look at them: they take no job and are not removed.
+    #[command(after_help = "Example:\n  springtide machine hold ci-1")]
     Hold(Named),
     /// Let held machines go on.
+    #[command(after_help = "Example:\n  springtide machine release ci-1")]
     Release(Named),
 }
 

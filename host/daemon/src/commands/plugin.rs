@@ -109,6 +109,9 @@ pub struct ReloadArgs {
     daemon: Daemon,
     /// The plugin's id.
     plugin: String,
+    /// One JSON object: the plugin as the daemon has it now; `trouble` where it was refused.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs a command.
@@ -400,6 +403,13 @@ async fn reload(arguments: ReloadArgs) -> Result<ExitCode> {
     let answer = arguments.daemon.ask(&Ask::ReloadPlugin { plugin }).await?;
     let status: PluginStatus = serde_json::from_value(answer)
         .context("the daemon's answer is of another version of springtide")?;
+    if arguments.json {
+        json(&serde_json::to_value(&status)?)?;
+        return Ok(match status.trouble {
+            None => ExitCode::SUCCESS,
+            Some(_) => ExitCode::FAILURE,
+        });
+    }
     match status.trouble {
         None => {
             say(&format!("{} {} is in use\n", status.id, status.version))?;

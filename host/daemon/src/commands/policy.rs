@@ -4,6 +4,8 @@
 //! a decision, or why there is none. Answers come in the order of the lines and are written out before
 //! the next line is waited for, so that a program can ask, read and ask again.
 
+mod spelling;
+
 use super::plugin::{Directory, host};
 use crate::logging;
 use anyhow::{Context, Result};
@@ -14,6 +16,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use spelling::respell;
 use springtide_plugins::contract::{CallContext, Decision, Kind, PluginError, Targets, View};
 use springtide_plugins::{CallError, Plugin};
 use std::fmt;
@@ -33,7 +36,8 @@ pub enum Command {
     /// A line is one JSON object:
     ///
     ///   view      what the policy sees; what is left out of it is zero or empty
-    ///   settings  the settings, with the keys of config.toml; without them, those of --settings
+    ///   settings  the settings, with the keys of config.toml, in any case; without them, those of
+    ///             --settings
     ///   proposal  the targets of the policies before it; without them, zero
     ///   state     what it kept at the last call, in base64; without it, nothing
     ///
@@ -56,7 +60,10 @@ pub enum Command {
     ///
     /// Exits with 0 if all lines were read, whatever the answers are. What the policy logs goes to
     /// standard error, from warnings up; RUST_LOG=plugin=debug shows more.
-    #[command(verbatim_doc_comment)]
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:\n  springtide policy eval off-peak < views.jsonl"
+    )]
     Eval(EvalArgs),
 }
 
@@ -102,7 +109,7 @@ pub fn run(command: Command) -> Result<()> {
     let mut policy = Policy {
         plugin: &plugin,
         settings,
-        checked: None,
+        known: None,
     };
     policy.answer_all(&mut questions, &mut answers)
 }
@@ -110,8 +117,14 @@ pub fn run(command: Command) -> Result<()> {
 struct Policy<'a> {
     plugin: &'a Plugin,
     settings: &'a str,
-    /// The settings of the last line, and why they do not fit: most lines have the same.
-    checked: Option<(String, Option<String>)>,
+    /// The settings of the last line: most lines have the same.
+    known: Option<Known>,
+}
+
+/// Settings as they were written, and as the policy reads them or why they do not fit.
+struct Known {
+    written: String,
+    read: Result<String, String>,
 }
 
 impl Policy<'_> {
@@ -159,13 +172,13 @@ impl Policy<'_> {
     }
 
     fn ask(&mut self, question: Question<'_>) -> Result<Decision, Value> {
-        let settings = question.settings.map_or(self.settings, RawValue::get);
-        if let Some(why) = self.misfit(settings) {
-            return Err(json!({"error": PluginError::InvalidConfig(why)}));
-        }
+        let written = question.settings.map_or(self.settings, RawValue::get);
+        let settings = self
+            .read(written)
+            .map_err(|why| json!({"error": PluginError::InvalidConfig(why)}))?;
         let context = CallContext {
             runner: "eval".into(),
-            settings: settings.to_owned(),
+            settings,
         };
         let proposal = question.proposal.map_or_else(Targets::default, |one| one.0);
         let state = question.state.map_or_else(Vec::new, |state| state.0);
@@ -174,28 +187,33 @@ impl Policy<'_> {
             .map_err(|error| failure(&error))
     }
 
-    /// Why settings do not fit the policy's schema, which the daemon finds when it reads its
-    /// configuration: a policy need not expect such settings.
-    fn misfit(&mut self, settings: &str) -> Option<String> {
-        match &self.checked {
-            Some((known, why)) if known == settings => why.clone(),
-            _ => {
-                let why = self.validate(settings).err();
-                self.checked = Some((settings.to_owned(), why.clone()));
-                why
-            }
+    /// Settings as the policy reads them. That they fit its schema the daemon finds when it reads its
+    /// configuration: a policy need not expect others.
+    fn read(&mut self, written: &str) -> Result<String, String> {
+        if let Some(known) = self.known.as_ref().filter(|known| known.written == written) {
+            return known.read.clone();
         }
+        let read = self.fit(written);
+        self.known = Some(Known {
+            written: written.to_owned(),
+            read: read.clone(),
+        });
+        read
     }
 
-    fn validate(&self, settings: &str) -> Result<(), String> {
-        let settings: Value = serde_json::from_str(settings).map_err(|error| error.to_string())?;
-        self.plugin
-            .schema()
-            .validate(&settings)
-            .map_err(|problems| {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                format!("the settings do not fit: {}", problems.join("; "))
-            })
+    fn fit(&self, written: &str) -> Result<String, String> {
+        let mut settings: Value =
+            serde_json::from_str(written).map_err(|error| error.to_string())?;
+        let schema = self.plugin.schema();
+        let respelled = respell(&mut settings, schema.value());
+        schema.validate(&settings).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            format!("the settings do not fit: {}", problems.join("; "))
+        })?;
+        Ok(match respelled {
+            true => settings.to_string(),
+            false => written.to_owned(),
+        })
     }
 }
 

@@ -34,6 +34,7 @@ pub enum Command {
     /// `limits`; what is left out is zero, empty or the default. The rules read nothing else: the
     /// same snapshot gives the same decisions, today and on another machine. `names` says what the
     /// machines are called; one without a name goes by its number.
+    #[command(after_help = "Example:\n  springtide pool step --json < snapshot.json")]
     Step(StepArgs),
 }
 

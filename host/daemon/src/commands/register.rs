@@ -2,14 +2,17 @@
 
 mod ask;
 
+use crate::table;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use springtide_config::{NewDocker, NewMachine, NewRunner};
 use springtide_gitlab::{
     Client, ClientOptions, Credentials, GitlabError, Info, Registration, RunnerIdentity,
     is_authentication_token,
 };
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use ask::{Ask, Terminal, read_token_file};
@@ -70,6 +73,10 @@ pub struct Arguments {
         env = "RUNNER_NAME"
     )]
     name: Option<String>,
+    /// One JSON object of what was done: runner, id, url, executor, config, token-ends, made. Questions
+    /// go to standard error, as without it.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     tls: Tls,
     #[command(flatten)]
@@ -218,7 +225,41 @@ const EXECUTORS: [&str; 2] = ["shell+machine", "docker+machine"];
 /// Where something is missing, GitLab refuses it, or the file can't be written.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let mut terminal = Terminal::new(!arguments.non_interactive);
-    register(arguments, &mut terminal).await
+    let json = arguments.json;
+    let registered = register(arguments, &mut terminal).await?;
+    if json {
+        table::say(&(serde_json::to_string_pretty(&registered)? + "\n"))?;
+    } else {
+        terminal.say(&registered.to_string());
+    }
+    Ok(())
+}
+
+/// What was done.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Registered {
+    runner: String,
+    /// GitLab's number of it; not every GitLab tells.
+    id: Option<u64>,
+    url: String,
+    executor: String,
+    /// The file it stands in now.
+    config: PathBuf,
+    token_ends: Option<String>,
+    /// Whether it was made at GitLab, rather than there already.
+    made: bool,
+}
+
+impl fmt::Display for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.config.display();
+        write!(
+            f,
+            "Runner {:?} is registered and stands in {config}.\nStart it with: springtide run --config {config}",
+            self.runner
+        )
+    }
 }
 
 /// The runner's token, whichever way it was given.
@@ -229,7 +270,7 @@ enum Token {
     Registration(SecretString),
 }
 
-async fn register(arguments: Arguments, ask: &mut impl Ask) -> Result<()> {
+async fn register(arguments: Arguments, ask: &mut impl Ask) -> Result<Registered> {
     let path = arguments.config.clone().unwrap_or_else(|| {
         springtide_config::find_config().unwrap_or_else(|_| springtide_config::default_config())
     });
@@ -294,13 +335,15 @@ async fn register(arguments: Arguments, ask: &mut impl Ask) -> Result<()> {
         }
         return Err(error.into());
     }
-    ask.say(&format!(
-        "Runner {:?} is registered and stands in {}.\nStart it with: springtide run --config {}",
-        entry.name,
-        path.display(),
-        path.display()
-    ));
-    Ok(())
+    Ok(Registered {
+        runner: entry.name,
+        id: entry.id,
+        url: entry.url,
+        executor: entry.executor,
+        config: path,
+        token_ends: credentials.token_expires_at,
+        made: registration.is_some(),
+    })
 }
 
 /// A runner that was made and can't be kept is removed again.

@@ -16,7 +16,10 @@ use std::path::PathBuf;
 /// `shutdown_timeout` and then end them; a second one stops at once, and the next start goes on
 /// with the jobs that still run. SIGHUP, or a change of the file, reads it again; no job is lost.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  springtide run --config /etc/gitlab-runner/config.toml"
+)]
 pub struct Arguments {
     /// The configuration.
     #[arg(long, short, value_name = "FILE", env = "CONFIG_FILE")]

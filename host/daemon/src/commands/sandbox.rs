@@ -18,7 +18,10 @@ use std::path::PathBuf;
 /// at /sandbox/faults. The front page lists it all. /sandbox/ asks for no password: keep it on
 /// loopback.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  springtide sandbox --listen 127.0.0.1:8929 --repository team/app=./app"
+)]
 pub struct Arguments {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:8929", value_name = "ADDRESS:PORT")]

@@ -5,9 +5,11 @@ use crate::table::say;
 use anyhow::{Result, bail};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use springtide_config::Runner;
 use springtide_gitlab::{Client, ClientOptions, GitlabError, is_authentication_token};
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Remove a runner from GitLab and from the configuration.
 ///
@@ -17,7 +19,10 @@ use std::path::PathBuf;
 ///
 /// Machines of the runner are not removed: stop `springtide run` first, and see `machine ls`.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  springtide unregister --name elastic"
+)]
 pub struct Arguments {
     /// The configuration; where it is left out, the paths `springtide run` looks at.
     #[arg(short, long, value_name = "FILE", env = "CONFIG_FILE")]
@@ -47,6 +52,59 @@ pub struct Arguments {
     /// Remove runners that were made in GitLab too, for all their managers.
     #[arg(long)]
     delete_runner: bool,
+    /// One JSON object a runner: runner, id, url, config, done (left, removed or unknown), problem.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of a runner at GitLab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Gone {
+    /// This manager has left it.
+    Left,
+    /// It is no more.
+    Removed,
+    /// It was gone before.
+    Unknown,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Gone::Left => "this manager has left it; the runner stays at GitLab",
+            Gone::Removed => "removed at GitLab",
+            Gone::Unknown => "GitLab did not know it any more",
+        })
+    }
+}
+
+/// What was done with one runner.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    runner: Option<&'a str>,
+    id: Option<u64>,
+    url: &'a str,
+    /// The file it was taken out of.
+    config: Option<&'a Path>,
+    done: Option<Gone>,
+    problem: Option<String>,
+}
+
+impl Row<'_> {
+    fn print(&self, json: bool) -> Result<()> {
+        if json {
+            say(&(serde_json::to_string(self)? + "\n"))?;
+        } else if let Some(gone) = self.done {
+            let runner = self.runner.map(|name| format!("{name}: "));
+            let config = self
+                .config
+                .map(|path| format!("; taken out of {}", path.display()));
+            let (runner, config) = (runner.unwrap_or_default(), config.unwrap_or_default());
+            say(&format!("{runner}{gone}{config}\n"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Unregisters.
@@ -55,6 +113,11 @@ pub struct Arguments {
 /// Where no runner is meant, or GitLab can't be asked; what could not be removed there stays in the
 /// configuration.
 pub async fn run(arguments: Arguments) -> Result<()> {
+    let json = arguments.json;
+    unregister(arguments, &mut |row| row.print(json)).await
+}
+
+async fn unregister(arguments: Arguments, tell: &mut impl FnMut(&Row) -> Result<()>) -> Result<()> {
     let token = match &arguments.token_file {
         Some(file) => Some(super::register::read_token_file(file)?),
         None => arguments.token.clone(),
@@ -68,7 +131,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let (path, config) = match (read, &token, &arguments.url) {
         (Ok(read), _, _) => read,
         // The runner need not be in a file.
-        (Err(_), Some(token), Some(url)) => return alone(&arguments, url, token).await,
+        (Err(_), Some(token), Some(url)) => return alone(&arguments, url, token, tell).await,
         (Err(error), _, _) => return Err(error),
     };
     let system = springtide_config::system_id(&path)?;
@@ -87,7 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     };
     let meant: Vec<&Runner> = config.runners.iter().filter(is_meant).collect();
     match (meant.is_empty(), &token, &arguments.url) {
-        (true, Some(token), Some(url)) => return alone(&arguments, url, token).await,
+        (true, Some(token), Some(url)) => return alone(&arguments, url, token, tell).await,
         (true, _, _) => bail!("no runner in {} is meant by that", path.display()),
         (false, _, _) => {}
     }
@@ -105,20 +168,27 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             }
             Err(error) => Err(error),
         };
+        let mut row = Row {
+            runner: Some(&runner.name),
+            id: runner.id,
+            url: runner.url.as_str(),
+            config: None,
+            done: None,
+            problem: None,
+        };
         match gone {
-            Ok(what) => {
+            Ok(gone) => {
                 remove(&path, &[runner])?;
-                say(&format!(
-                    "{}: {what}; taken out of {}\n",
-                    runner.name,
-                    path.display()
-                ))?;
+                row.done = Some(gone);
+                row.config = Some(&path);
             }
             Err(error) => {
                 left += 1;
                 eprintln!("{}: {error}", runner.name);
+                row.problem = Some(error.to_string());
             }
         }
+        tell(&row)?;
     }
     match left {
         0 => Ok(()),
@@ -130,7 +200,12 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// A runner that is in no file.
-async fn alone(arguments: &Arguments, url: &str, token: &SecretString) -> Result<()> {
+async fn alone(
+    arguments: &Arguments,
+    url: &str,
+    token: &SecretString,
+    tell: &mut impl FnMut(&Row) -> Result<()>,
+) -> Result<()> {
     let client = Client::new(ClientOptions::new(url))?;
     if is_authentication_token(token) && !arguments.delete_runner {
         bail!(
@@ -138,9 +213,15 @@ async fn alone(arguments: &Arguments, url: &str, token: &SecretString) -> Result
              --delete-runner removes it at GitLab, for all its managers"
         );
     }
-    let what = leave(&client, token, None, arguments.delete_runner).await?;
-    say(&format!("{what}\n"))?;
-    Ok(())
+    let gone = leave(&client, token, None, arguments.delete_runner).await?;
+    tell(&Row {
+        runner: None,
+        id: None,
+        url,
+        config: None,
+        done: Some(gone),
+        problem: None,
+    })
 }
 
 async fn leave(
@@ -148,18 +229,18 @@ async fn leave(
     token: &SecretString,
     system_id: Option<&str>,
     delete: bool,
-) -> Result<&'static str, GitlabError> {
+) -> Result<Gone, GitlabError> {
     let managed = is_authentication_token(token) && !delete;
     let result = match system_id {
         Some(system_id) if managed => client.unregister_manager(token, system_id).await,
         _ => client.unregister(token).await,
     };
     match (result, managed) {
-        (Ok(()), true) => Ok("this manager has left it; the runner stays at GitLab"),
-        (Ok(()), false) => Ok("removed at GitLab"),
+        (Ok(()), true) => Ok(Gone::Left),
+        (Ok(()), false) => Ok(Gone::Removed),
         // What is not there need not be removed.
         (Err(GitlabError::Forbidden { .. } | GitlabError::Refused { status: 404, .. }), _) => {
-            Ok("GitLab did not know it any more")
+            Ok(Gone::Unknown)
         }
         (Err(error), _) => Err(error),
     }
@@ -216,9 +297,21 @@ mod tests {
     }
 
     async fn unregister(path: &Path, more: &[&str]) -> Result<()> {
+        told(path, more).await.0
+    }
+
+    /// How it ended, and what a program is told.
+    async fn told(path: &Path, more: &[&str]) -> (Result<()>, Vec<serde_json::Value>) {
         let mut all = vec!["unregister", "--config", path.to_str().unwrap()];
         all.extend(more);
-        run(Unregister::try_parse_from(all).unwrap().arguments).await
+        let arguments = Unregister::try_parse_from(all).unwrap().arguments;
+        let mut rows = Vec::new();
+        let mut keep = |row: &Row| {
+            rows.push(serde_json::to_value(row)?);
+            Ok(())
+        };
+        let end = super::unregister(arguments, &mut keep).await;
+        (end, rows)
     }
 
     #[tokio::test]
@@ -259,11 +352,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_program_is_told_of_each_runner_and_never_of_a_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sandbox, path) = scene(folder.path()).await;
+        // A manager that never showed itself has nothing to leave.
+        let shown = ["verify", "--config", path.to_str().unwrap()];
+        let arguments = Verify::try_parse_from(shown).unwrap().arguments;
+        assert!(verify::run(arguments).await.is_err());
+        let url = format!("{}/", sandbox.url().trim_end_matches('/'));
+        let (end, rows) = told(&path, &["--all-runners", "--json"]).await;
+        end.unwrap();
+        let row = |name: &str, done: &str| {
+            serde_json::json!({
+                "runner": name, "id": null, "url": url, "config": path, "done": done, "problem": null,
+            })
+        };
+        assert_eq!(
+            rows,
+            [
+                row("of glrt-one", "left"),
+                row("of glrt-two", "left"),
+                row("of legacy", "removed"),
+                row("of glrt-unknown", "unknown"),
+            ]
+        );
+    }
+
+    #[tokio::test]
     async fn a_runner_that_gitlab_could_not_be_told_of_stays() {
         let folder = tempfile::tempdir().unwrap();
         let (sandbox, path) = scene(folder.path()).await;
         sandbox.shutdown().await;
-        assert!(unregister(&path, &["--all-runners"]).await.is_err());
+        let (end, rows) = told(&path, &["--all-runners", "--json"]).await;
+        assert!(end.is_err());
+        for row in &rows {
+            assert_eq!(row["done"], serde_json::Value::Null, "{row}");
+            assert!(row["problem"].as_str().is_some_and(|why| !why.is_empty()));
+        }
+        assert_eq!(rows.len(), 4);
         assert_eq!(names(&path).len(), 4);
     }
 }

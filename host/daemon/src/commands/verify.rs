@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 /// Exit code 0 if it knows all of them. With --delete, those whose token GitLab refuses are taken out
 /// of the configuration; one that can't be reached stays.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  springtide verify --name elastic"
+)]
 pub struct Arguments {
     /// The configuration; where it is left out, the paths `springtide run` looks at.
     #[arg(short, long, value_name = "FILE", env = "CONFIG_FILE")]

@@ -14,7 +14,7 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::signals::{self, Asked};
 use anyhow::{Context, Result, bail};
-use springtide_config::{Config, LogFormat, LogLevel, Problem, Runner};
+use springtide_config::{Config, LogFormat, LogLevel, Problem, Runner, Severity};
 use springtide_control::{Happening, SqliteStore, StoreError};
 use springtide_pool::{Limits, RetireCause, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,10 +105,13 @@ impl Daemon {
         let listener = socket::open(&directory).await?;
         // The tables are there before pools open the file side by side.
         drop(SqliteStore::open(&state, "")?);
-        let metrics = Metrics::new().context("preparing the metrics")?;
+        let slots = Slots::new(config.concurrent);
+        let metrics = Metrics::new()
+            .and_then(|metrics| metrics.with_slots(&slots))
+            .context("preparing the metrics")?;
         let pools = Pools::default();
         if let Some(address) = &config.listen_address {
-            exporter::serve(address, metrics.clone(), pools.clone()).await?;
+            exporter::serve(address, metrics.clone(), pools.clone(), slots.clone()).await?;
         }
         let plugins = Installed::start(config, &directory, beside.clone(), metrics.clone()).await?;
         let answering = (pools.clone(), Arc::clone(&plugins));
@@ -136,7 +139,7 @@ impl Daemon {
             plugins,
             metrics,
             pools,
-            slots: Slots::new(config.concurrent),
+            slots,
             turns: Turns::default(),
             ways: Ways::new(&helper),
             interrupt: CancellationToken::new(),
@@ -176,7 +179,7 @@ impl Daemon {
         for runner in &config.runners {
             self.follow_token(runner, &there);
             self.call_back(runner);
-            let setup = match Setup::new(config, runner, &self.common.system_id) {
+            let setup = match Setup::new(config, runner, &self.common.system_id, self.metrics()) {
                 Ok(setup) => Arc::new(setup),
                 Err(why) => {
                     tracing::error!(runner = runner.name, why, "a runner can't be used");
@@ -587,10 +590,10 @@ fn tell(file: &Path, problems: &[Problem]) {
     for problem in problems {
         let file = file.display();
         let (line, advice) = (problem.at.line, &problem.advice);
-        if problem.is_error() {
-            tracing::error!(%file, line, advice, "{}", problem.text);
-        } else {
-            tracing::warn!(%file, line, advice, "{}", problem.text);
+        match problem.severity {
+            Severity::Error => tracing::error!(%file, line, advice, "{}", problem.text),
+            Severity::Warning => tracing::warn!(%file, line, advice, "{}", problem.text),
+            Severity::Note => tracing::info!(%file, line, advice, "{}", problem.text),
         }
     }
 }

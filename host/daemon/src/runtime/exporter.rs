@@ -1,7 +1,8 @@
 //! Serves the metrics at `listen_address`, and follows the pools to keep them true.
 
 use super::pools::Pools;
-use crate::metrics::{MachineAction, Metrics};
+use super::slots::Slots;
+use crate::metrics::{MachineAction, Metrics, RunnerLabels};
 use crate::view::Passage;
 use anyhow::{Context, Result};
 use axum::Router;
@@ -16,13 +17,14 @@ use tokio::net::TcpListener;
 struct Exported {
     metrics: Metrics,
     pools: Pools,
+    slots: Slots,
 }
 
 /// Serves `/metrics`, and `/-/healthy` for load balancers, until the program ends.
 ///
 /// # Errors
 /// Where the address can't be listened on.
-pub async fn serve(listen: &str, metrics: Metrics, pools: Pools) -> Result<()> {
+pub async fn serve(listen: &str, metrics: Metrics, pools: Pools, slots: Slots) -> Result<()> {
     // Like GitLab Runner's: `:9252` is every interface.
     let address = match listen.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}"),
@@ -34,7 +36,11 @@ pub async fn serve(listen: &str, metrics: Metrics, pools: Pools) -> Result<()> {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/-/healthy", get(|| async { "ok\n" }))
-        .with_state(Exported { metrics, pools });
+        .with_state(Exported {
+            metrics,
+            pools,
+            slots,
+        });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "metrics are no longer served");
@@ -45,43 +51,38 @@ pub async fn serve(listen: &str, metrics: Metrics, pools: Pools) -> Result<()> {
 
 /// Gauges are set when somebody looks: the loops have better things to do.
 async fn scrape(State(exported): State<Exported>) -> Response {
-    let pools = exported.pools.all();
-    let views: Vec<_> = pools
-        .iter()
-        .map(|(_, pool)| {
-            let view = pool.view.borrow();
-            let stuck = view.stuck();
-            (
-                pool.labels.clone(),
-                view.counts,
-                view.targets,
-                view.limits,
-                stuck,
-                view.jobs(),
-            )
-        })
-        .collect();
-    exported.metrics.states(
-        views
-            .iter()
-            .map(|(_, counts, _, _, stuck, _)| (counts, *stuck)),
-    );
-    for (labels, counts, targets, limits, _, (running, held)) in &views {
-        exported.metrics.jobs(labels, *running, *held);
-        exported.metrics.pool(labels, counts, targets);
-        exported.metrics.limit(labels, limits.limit);
+    let Exported {
+        metrics,
+        pools,
+        slots,
+    } = exported;
+    let mut states = Vec::new();
+    for (_, pool) in pools.all() {
+        let view = pool.view.borrow();
+        let (running, held) = view.jobs();
+        metrics.jobs(&pool.labels, running, held);
+        metrics.pool(&pool.labels, &view.counts, &view.targets);
+        metrics.limit(&pool.labels, view.limits.limit);
+        let requests = view.pool.requests.len();
+        metrics.requests(&pool.labels, requests, view.limits.request_concurrency);
+        states.push((view.counts, view.stuck()));
     }
-    match exported.metrics.text() {
+    metrics.states(states.iter().map(|(counts, stuck)| (counts, *stuck)));
+    metrics.slots(slots.operations().slots());
+    // The process's own numbers are read from files.
+    let text =
+        tokio::task::spawn_blocking(move || metrics.text().map_err(|error| error.to_string()));
+    match text.await.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(text) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
             (kind, text).into_response()
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
     }
 }
 
-/// Counts what became of machines.
-pub fn count(metrics: &Metrics, passages: &[Passage]) {
+/// Counts what became of a runner's machines and requests.
+pub fn count(metrics: &Metrics, runner: &RunnerLabels, passages: &[Passage]) {
     for passage in passages {
         match passage {
             Passage::Made => metrics.machine(MachineAction::Created),
@@ -91,7 +92,11 @@ pub fn count(metrics: &Metrics, passages: &[Passage]) {
                 metrics.machine(MachineAction::Removed);
                 metrics.removed_in(seconds(after.0));
             }
-            Passage::NotMade => metrics.machine(MachineAction::CreationFailed),
+            Passage::NotMade(after) => {
+                metrics.machine(MachineAction::CreationFailed);
+                metrics.not_made_in(seconds(after.0));
+            }
+            Passage::RequestHeld => metrics.request_held(runner),
         }
     }
 }

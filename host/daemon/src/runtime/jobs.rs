@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use springtide_control::{Ending, Happening, JobRecord, MachineRecord, RequestEnd, RunEnd};
 use springtide_gitlab::queue::TakenJob;
 use springtide_gitlab::{
-    Client, FailureReason, Final, FinalState, Health, JobLine, Payload, Remote, SenderOptions,
-    TraceSender, TraceSource,
+    FailureReason, Final, FinalState, Health, JobLine, Payload, Remote, SenderOptions, TraceSender,
+    TraceSource,
 };
 use springtide_jobs::JobTrace;
 use springtide_pool::{JobId, Time};
@@ -221,11 +221,8 @@ impl Inner {
         let client = if setup.client.options().url == origin.url {
             setup.client.clone()
         } else {
-            let options = springtide_gitlab::ClientOptions {
-                url: origin.url,
-                ..setup.client.options().clone()
-            };
-            Client::new(options).map_err(|error| lost(&error))?
+            let elsewhere = setup.client.elsewhere(origin.url);
+            elsewhere.map_err(|error| lost(&error))?
         };
         let line = JobLine::new(client, payload.key(), setup.identity.info.clone());
         Ok(Job { dir, payload, line })

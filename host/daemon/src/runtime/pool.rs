@@ -294,11 +294,7 @@ impl Starting {
     async fn take_up(self, known: Known) -> Result<(), StoreError> {
         let common = Arc::clone(&self.common);
         let setup = self.setup.borrow().clone();
-        let labels = RunnerLabels {
-            short_token: setup.runner.short_token().to_owned(),
-            name: setup.runner.name.clone(),
-            system_id: common.system_id.clone(),
-        };
+        let labels = RunnerLabels::of(&setup.runner, &common.system_id);
         let (taken, taken_from) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             setup: self.setup.clone(),
@@ -337,7 +333,7 @@ impl Starting {
             Arc::clone(&machines) as Arc<_>,
             Arc::new(jobs.clone()),
         )
-        .counted_in(common.metrics.clone());
+        .counted_in(common.metrics.clone(), labels.clone());
         let (tell, view) = (pool.teller(), pool.view());
         jobs.tell(tell.clone());
         let heard = watch::Sender::new(Vec::new());
@@ -519,11 +515,7 @@ impl Starting {
                 name: setup.runner.name.clone(),
                 pool,
                 notify: Arc::clone(&self.notify),
-                labels: RunnerLabels {
-                    short_token: setup.runner.short_token().to_owned(),
-                    name: setup.runner.name.clone(),
-                    system_id: self.common.system_id.clone(),
-                },
+                labels: RunnerLabels::of(&setup.runner, &self.common.system_id),
                 view: watch::Sender::new(PoolView::default()).subscribe(),
                 tell: None,
                 trouble: self.troubles.shown(),
@@ -533,16 +525,19 @@ impl Starting {
     }
 }
 
+/// Why a runner with containers is not run.
+pub const NO_DOCKER: &str = "the Docker executor is not there yet: this runner takes no jobs";
+/// What to do about it.
+pub const INSTEAD_OF_DOCKER: &str =
+    "write executor = \"shell+machine\" to run jobs in a shell on the machine";
+
 /// The part of an entry that pools are made of, where this version can run it.
 fn machine_of(setup: &Setup) -> Result<&Machine, String> {
     use springtide_config::Executor;
     match &setup.runner.executor {
         Executor::ShellMachine => {}
         Executor::DockerMachine => {
-            return Err(
-                "the Docker executor is not there yet: this runner takes no jobs; write executor = \"shell+machine\" to run jobs in a shell on the machine"
-                    .into(),
-            );
+            return Err(format!("{NO_DOCKER}; {INSTEAD_OF_DOCKER}"));
         }
         Executor::Other(name) => {
             return Err(format!(

@@ -1,5 +1,6 @@
 //! A runner as it is configured now: what its loop, its jobs and its queue go by.
 
+use crate::metrics::{Metrics, RunnerLabels};
 use springtide_config::{Config, Runner};
 use springtide_control::MachineRecord;
 use springtide_gitlab::queue::QueueOptions;
@@ -25,11 +26,16 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Makes the client of an entry.
+    /// Makes the client of an entry, whose requests are counted.
     ///
     /// # Errors
     /// Where its certificates can't be used, or its shell is unknown; for people.
-    pub fn new(config: &Config, runner: &Runner, system_id: &str) -> Result<Setup, String> {
+    pub fn new(
+        config: &Config,
+        runner: &Runner,
+        system_id: &str,
+        metrics: &Metrics,
+    ) -> Result<Setup, String> {
         let shell = match &runner.shell {
             Some(name) => name.parse().map_err(|error| format!("`shell`: {error}"))?,
             None => Shell::Any,
@@ -41,8 +47,9 @@ impl Setup {
             runner.shell.as_deref().unwrap_or("bash"),
         )
         .labeled(runner.labels.clone());
+        let labels = RunnerLabels::of(runner, system_id);
         Ok(Setup {
-            client,
+            client: client.observed(metrics.observer(labels)),
             identity: RunnerIdentity {
                 token: runner.token.clone(),
                 system_id: system_id.to_owned(),

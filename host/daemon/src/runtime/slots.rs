@@ -10,6 +10,32 @@ pub struct Slots(Arc<Mutex<Count>>);
 struct Count {
     most: u32,
     used: u32,
+    there: Operations,
+}
+
+/// What became of slots since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Slots that came to be.
+    pub started: u64,
+    /// Slots that are no more: one beyond `concurrent` is there until its job is over.
+    pub stopped: u64,
+}
+
+impl Operations {
+    /// Slots there are now.
+    #[must_use]
+    pub fn slots(self) -> u64 {
+        self.started.saturating_sub(self.stopped)
+    }
+}
+
+impl Count {
+    fn settle(&mut self) {
+        let (now, before) = (u64::from(self.most.max(self.used)), self.there.slots());
+        self.there.started += now.saturating_sub(before);
+        self.there.stopped += before.saturating_sub(now);
+    }
 }
 
 /// One slot; free again when this is dropped.
@@ -20,12 +46,20 @@ impl Slots {
     /// So many slots.
     #[must_use]
     pub fn new(most: u32) -> Slots {
-        Slots(Arc::new(Mutex::new(Count { most, used: 0 })))
+        let mut count = Count {
+            most,
+            used: 0,
+            there: Operations::default(),
+        };
+        count.settle();
+        Slots(Arc::new(Mutex::new(count)))
     }
 
     /// Another number of slots; those in use beyond it stay until they are free.
     pub fn set(&self, most: u32) {
-        self.lock().most = most;
+        let mut count = self.lock();
+        count.most = most;
+        count.settle();
     }
 
     /// A slot, if one is free.
@@ -48,8 +82,17 @@ impl Slots {
     /// A slot for a job that was taken before this daemon started: it has one, free or not.
     #[must_use]
     pub fn adopt(&self) -> Slot {
-        self.lock().used += 1;
+        let mut count = self.lock();
+        count.used += 1;
+        count.settle();
+        drop(count);
         Slot(self.clone())
+    }
+
+    /// What became of slots so far.
+    #[must_use]
+    pub fn operations(&self) -> Operations {
+        self.lock().there
     }
 
     fn lock(&self) -> MutexGuard<'_, Count> {
@@ -61,6 +104,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut count = self.0.lock();
         count.used = count.used.saturating_sub(1);
+        count.settle();
     }
 }
 
@@ -99,6 +143,24 @@ mod tests {
         drop((two, adopted));
         slots.set(0);
         assert!(slots.take().is_none());
+    }
+
+    #[test]
+    fn slots_are_started_and_stopped_as_concurrent_changes_and_never_under_a_job() {
+        let slots = Slots::new(2);
+        let operations = |started, stopped| Operations { started, stopped };
+        assert_eq!(slots.operations(), operations(2, 0));
+        let (one, two) = (slots.take(), slots.take());
+        slots.set(1);
+        assert_eq!(slots.operations(), operations(2, 0));
+        drop(one);
+        assert_eq!(slots.operations(), operations(2, 1));
+        let adopted = slots.adopt();
+        assert_eq!(slots.operations().slots(), 2);
+        drop((two, adopted));
+        assert_eq!(slots.operations(), operations(3, 2));
+        slots.set(5);
+        assert_eq!(slots.operations().slots(), 5);
     }
 
     #[test]

@@ -105,16 +105,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a reference within the schema refers to, or what is no reference.
-    fn resolve(&self, mut said: &'a Value) -> &'a Value {
-        for _ in 0..DEPTH {
-            let target = said.get("$ref").and_then(Value::as_str);
-            match target.and_then(|target| self.root.pointer(target.strip_prefix('#')?)) {
-                Some(target) => said = target,
-                None => break,
-            }
-        }
-        said
+    fn resolve(&self, said: &'a Value) -> &'a Value {
+        resolved(self.root, said)
     }
 
     fn kind(&self, said: &'a Value, depth: usize) -> String {
@@ -157,6 +149,19 @@ impl<'a> Reader<'a> {
             other => other.to_owned(),
         }
     }
+}
+
+/// What a reference within a schema refers to, or what is no reference.
+#[must_use]
+pub fn resolved<'a>(root: &'a Value, mut said: &'a Value) -> &'a Value {
+    for _ in 0..DEPTH {
+        let target = said.get("$ref").and_then(Value::as_str);
+        match target.and_then(|target| root.pointer(target.strip_prefix('#')?)) {
+            Some(target) => said = target,
+            None => break,
+        }
+    }
+    said
 }
 
 /// More than one of a type.

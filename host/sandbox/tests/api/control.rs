@@ -156,3 +156,37 @@ async fn a_sandbox_that_is_closed_is_gone_and_its_port_is_free() {
     let error = taken.await.err().expect("a taken port").to_string();
     assert!(error.contains(&addr.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn the_front_page_lists_all_of_the_control_api() {
+    let sandbox = sandbox(|_| {}).await;
+    let client = client();
+    let front = client.get(sandbox.url()).send().await.expect("an answer");
+    let page = front.text().await.expect("a page");
+    let listed: Vec<(String, String)> = page
+        .split("<tr><td>")
+        .filter_map(|row| row.split_once("<td>"))
+        .filter(|(method, _)| ["GET", "POST", "DELETE"].contains(method))
+        .map(|(method, rest)| {
+            let cell = rest.split("<td>").next().unwrap_or_default();
+            let path = cell
+                .split(['<', '>'])
+                .find(|text| text.starts_with("/sandbox"));
+            (method.to_owned(), path.expect("a path").to_owned())
+        })
+        .collect();
+    assert_eq!(listed.len(), 13, "{page}");
+    for (method, path) in listed {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let url = format!("{}{}", sandbox.url(), path.replace("{id}", "99"));
+        let answer = client
+            .request(method.clone(), url)
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status();
+        let told = answer.text().await.expect("a text");
+        let served = status.is_success() || told.contains("\"error\"");
+        assert!(served, "{method} {path}: {status} {told}");
+    }
+}

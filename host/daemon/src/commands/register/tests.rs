@@ -84,8 +84,19 @@ async fn a_conversation_ends_in_a_configuration_that_can_be_used() {
         "local",
     ]);
     let arguments = scene.arguments(&["--url", &url, "--limit", "4"]);
-    register(arguments, &mut answers).await.unwrap();
+    let registered = register(arguments, &mut answers).await.unwrap();
     assert!(answers.answers.is_empty(), "{:?}", answers.asked);
+    let config = scene.config();
+    let told = serde_json::json!({
+        "runner": "elastic", "id": 1, "url": url, "executor": "shell+machine",
+        "config": config, "token-ends": null, "made": false,
+    });
+    assert_eq!(serde_json::to_value(&registered).unwrap(), told);
+    let shown = registered.to_string();
+    assert!(
+        shown.contains(&format!("springtide run --config {}", config.display())),
+        "{shown}"
+    );
     let asked = answers.asked.join("\n");
     assert!(!asked.contains("sandbox-token"), "{asked}");
     assert!(asked.contains("This one is needed") && asked.contains("\"moon\" is none of"));
@@ -133,13 +144,16 @@ async fn a_registration_token_makes_the_runner_at_gitlab() {
         "--machine-options",
         "amazonec2-region=eu-central-1",
     ]);
-    register(arguments, &mut Answers::default()).await.unwrap();
+    let registered = register(arguments, &mut Answers::default()).await.unwrap();
+    let told = serde_json::to_string(&registered).unwrap();
+    assert!(registered.made && !told.contains("token\":"), "{told}");
     let made = scene
         .sandbox
         .runners()
         .into_iter()
         .find(|r| r.description == "by flags");
     let made = made.expect("a runner at GitLab");
+    assert_eq!(registered.id, Some(made.id));
     assert_eq!(made.tags, ["docker", "linux"]);
     assert!(!made.run_untagged);
     let written = scene.written();

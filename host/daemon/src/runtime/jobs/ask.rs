@@ -2,6 +2,7 @@
 
 use super::fixed::Fixed;
 use super::{Active, Inner, millis, system_failure};
+use crate::metrics::Queued;
 use crate::pool_loop::now;
 use crate::runtime::advice::jitter;
 use crate::runtime::job_dir::Origin;
@@ -125,8 +126,15 @@ impl Inner {
             self.refuse(setup, payload.key(), why).await;
             return RequestEnd::Failed;
         }
-        let queued = payload.job_info.time_in_queue_seconds;
-        self.shared.metrics.job_taken(&self.shared.labels, queued);
+        let info = &payload.job_info;
+        let queued = info.time_in_queue_seconds;
+        let told = Queued {
+            seconds: queued,
+            size: info.queue_size,
+            depth: info.queue_depth,
+            project_jobs: &info.project_jobs_running,
+        };
+        self.shared.metrics.job_taken(&self.shared.labels, &told);
         let project = u64::try_from(payload.job_info.project_id).ok();
         let taken = TakenJob {
             id: id.0,

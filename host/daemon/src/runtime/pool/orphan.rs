@@ -27,7 +27,12 @@ pub fn start_orphan(common: Arc<Common>, key: &str, kept: &Kept) -> Result<Start
         .runners
         .first()
         .ok_or("the entry made for it has an error")?;
-    let setup = Arc::new(Setup::new(&config, runner, &common.system_id)?);
+    let setup = Arc::new(Setup::new(
+        &config,
+        runner,
+        &common.system_id,
+        &common.metrics,
+    )?);
     let (orders, from) = mpsc::unbounded_channel();
     let (limits, seen) = watch::channel(setup.runner.limits());
     let notify = Arc::new(Notify::new());
