@@ -12,8 +12,7 @@ const OTHER_EXECUTOR: &str = "it is for an executor that is not run here";
 const TAKEN_OVER: &str = "a manager takes over its machines at the next start; `springtide run --remove-machines` takes them away";
 const OWN_ENGINE: &str = "each machine has an engine of its own";
 
-const ROOT: [Ignored; 4] = [
-    ("session_server", "there are no interactive web terminals"),
+const ROOT: [Ignored; 3] = [
     ("sentry_dsn", "errors are in the log and in the metrics"),
     ("experimental", NOT_HERE),
     (
@@ -48,6 +47,13 @@ const RUNNER: [Ignored; 17] = [
 /// Notes of the keys before the runners.
 pub(super) fn of_file(root: &Found, report: &mut Report) {
     note(root, &ROOT, report);
+    // `register` of GitLab Runner's writes one that listens nowhere.
+    if let Some(sessions) = root.table("session_server")
+        && sessions.has("listen_address")
+    {
+        let none = "there are no interactive web terminals";
+        note(root, &[("session_server", none)], report);
+    }
     if let Some(machine) = root.table("machine") {
         let both = [("shutdown_drain", TAKEN_OVER), ("heartbeat", TAKEN_OVER)];
         note(machine, &both, report);

@@ -397,7 +397,7 @@ mod tests {
         let text = GOOD.replace("name = ", "cache_dir = \"/cache\"\nname = ");
         let checked = checked(&text);
         insta::assert_snapshot!(checked.text(false), @r#"
-        config.toml:3:1: note: `cache_dir` is read and not obeyed: the shell executor does not know it yet
+        config.toml:3:1: note: `cache_dir` is read and not obeyed: there are no caches yet
          3 | cache_dir = "/cache"
            | ^^^^^^^^^
         config.toml: no problems, 1 note; 1 runner to run
