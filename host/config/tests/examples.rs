@@ -53,7 +53,6 @@ fn the_references_example_is_accepted_and_a_driver_that_is_not_installed_is_a_wa
 fn what_register_wrote_and_people_misspelt_works() {
     let (config, problems) = usable(include_str!("data/off-peak-spellings.toml"));
     insta::assert_snapshot!(lines(&problems), @r#"
-    5:2: note: `session_server` is read and not obeyed: there are no interactive web terminals
     33:21: warning: the driver "amazonec2" is not installed, and this runner takes no jobs; put amazonec2.wasm into the plugin directory; `springtide plugin list` shows what is there
     "#);
     let runner = &config.runners[0];
