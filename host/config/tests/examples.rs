@@ -52,9 +52,7 @@ fn the_references_example_is_accepted_and_a_driver_that_is_not_installed_is_a_wa
 #[test]
 fn what_register_wrote_and_people_misspelt_works() {
     let (config, problems) = usable(include_str!("data/off-peak-spellings.toml"));
-    insta::assert_snapshot!(lines(&problems), @r#"
-    33:21: warning: the driver "amazonec2" is not installed, and this runner takes no jobs; put amazonec2.wasm into the plugin directory; `springtide plugin list` shows what is there
-    "#);
+    insta::assert_snapshot!(lines(&problems), @r#"33:21: warning: the driver "amazonec2" is not installed, and this runner takes no jobs; put amazonec2.wasm into the plugin directory; `springtide plugin list` shows what is there"#);
     let runner = &config.runners[0];
     assert_eq!(runner.token_expires_at, None);
     assert_eq!(runner.token_obtained_at, Some(1_704_067_200));
