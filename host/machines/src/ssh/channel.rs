@@ -2,7 +2,7 @@
 //!
 //! All of a machine's channels share one connection, and russh hands out what comes in strictly in
 //! turn: a channel whose reader stands still holds up all others. So one that leaves 4 MiB unread
-//! for [`STALLED`] loses its channel.
+//! for too long loses its channel.
 
 use bytes::Bytes;
 use russh::client::Msg;
@@ -17,9 +17,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-
-/// How long a reader may leave a full buffer.
-const STALLED: Duration = Duration::from_secs(30);
 
 /// Messages of at most 32 KiB that are buffered for a reader.
 const BUFFERED: usize = 128;
@@ -65,8 +62,13 @@ pub(super) struct Streams {
     pub(super) abandoned: DropGuard,
 }
 
-/// Takes a channel apart, and keeps it going.
-pub(super) fn streams(channel: Channel<Msg>, purpose: Purpose) -> (Streams, Resizer) {
+/// Takes a channel apart, and keeps it going. `stalled` is how long a reader may leave a full
+/// buffer.
+pub(super) fn streams(
+    channel: Channel<Msg>,
+    purpose: Purpose,
+    stalled: Duration,
+) -> (Streams, Resizer) {
     let (read, write) = channel.split();
     let (stdout, out) = Reader::new();
     let (stderr, err) = match purpose {
@@ -92,6 +94,7 @@ pub(super) fn streams(channel: Channel<Msg>, purpose: Purpose) -> (Streams, Resi
         out: Some(out),
         err,
         code: None,
+        stalled,
     };
     tokio::spawn({
         let (closed, abandoned) = (closed.clone(), abandoned.clone());
@@ -171,6 +174,7 @@ struct Pump {
     out: Option<mpsc::Sender<Bytes>>,
     err: Stderr,
     code: Option<i32>,
+    stalled: Duration,
 }
 
 impl Pump {
@@ -198,7 +202,9 @@ impl Pump {
                 () = abandoned.cancelled() => return End::Closed,
             };
             let kept = match message {
-                Some(ChannelMsg::Data { data }) => hand_over(&mut self.out, data).await,
+                Some(ChannelMsg::Data { data }) => {
+                    hand_over(&mut self.out, data, self.stalled).await
+                }
                 Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => self.stderr(data).await,
                 Some(ChannelMsg::Eof) => {
                     self.out = None;
@@ -228,7 +234,7 @@ impl Pump {
 
     async fn stderr(&mut self, data: Bytes) -> Result<(), Stalled> {
         match &mut self.err {
-            Stderr::Read(sender) => hand_over(sender, data).await,
+            Stderr::Read(sender) => hand_over(sender, data, self.stalled).await,
             Stderr::Kept(kept) => {
                 kept.extend_from_slice(&data);
                 let beyond = kept.len().saturating_sub(KEPT);
@@ -251,9 +257,13 @@ impl Pump {
 struct Stalled;
 
 /// Gives data to a reader. One that is gone reads no more, and the channel goes on without it.
-async fn hand_over(to: &mut Option<mpsc::Sender<Bytes>>, data: Bytes) -> Result<(), Stalled> {
+async fn hand_over(
+    to: &mut Option<mpsc::Sender<Bytes>>,
+    data: Bytes,
+    stalled: Duration,
+) -> Result<(), Stalled> {
     let Some(sender) = to else { return Ok(()) };
-    match sender.send_timeout(data, STALLED).await {
+    match sender.send_timeout(data, stalled).await {
         Ok(()) => Ok(()),
         Err(mpsc::error::SendTimeoutError::Closed(_)) => {
             *to = None;
@@ -375,8 +385,8 @@ pub struct SshStream {
 }
 
 impl SshStream {
-    pub(super) fn new(channel: Channel<Msg>) -> Self {
-        let (streams, _) = streams(channel, Purpose::Stream);
+    pub(super) fn new(channel: Channel<Msg>, stalled: Duration) -> Self {
+        let (streams, _) = streams(channel, Purpose::Stream, stalled);
         Self {
             reader: streams.stdout,
             writer: streams.stdin,

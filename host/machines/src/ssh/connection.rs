@@ -1,6 +1,6 @@
 //! A machine over SSH, as everything else sees it.
 
-use super::channel::{Purpose, SshStream, streams};
+use super::channel::{Purpose, SshStream, Streams, streams};
 use super::dial::{Client, SshTimes, dial};
 use super::forward::FarEnd;
 use super::host_keys::HostKeys;
@@ -16,6 +16,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -159,7 +160,7 @@ impl SshConnection {
     pub async fn exec(&self, command: &str) -> Result<SshProcess, ConnectError> {
         let channel = self.channel(&FarEnd::Session).await?;
         self.start(&channel, command).await?;
-        let (streams, _) = streams(channel, Purpose::Command);
+        let streams = self.streams(channel, Purpose::Command);
         Ok(SshProcess::new(self.target.clone(), streams))
     }
 
@@ -196,7 +197,7 @@ impl SshConnection {
     /// As [`connect`](Self::connect).
     pub async fn shell(&self, terminal: &Terminal) -> Result<Shell, ConnectError> {
         let link = self.dial().await?;
-        open_shell(&self.target, link, terminal).await
+        open_shell(&self.target, link, terminal, self.stalled()).await
     }
 
     /// Ends the connection, if there is one. The next call makes a new one.
@@ -214,7 +215,16 @@ impl SshConnection {
     }
 
     pub(super) async fn forward(&self, to: &FarEnd) -> Result<SshStream, ConnectError> {
-        Ok(SshStream::new(self.channel(to).await?))
+        let channel = self.channel(to).await?;
+        Ok(SshStream::new(channel, self.stalled()))
+    }
+
+    pub(super) fn streams(&self, channel: Channel<Msg>, purpose: Purpose) -> Streams {
+        streams(channel, purpose, self.stalled()).0
+    }
+
+    pub(super) fn stalled(&self) -> Duration {
+        self.options.times.stalled
     }
 
     pub(super) async fn channel(&self, to: &FarEnd) -> Result<Channel<Msg>, ConnectError> {
@@ -367,7 +377,7 @@ impl Connection for SshConnection {
             })
             .await?;
         self.start(&channel, &command).await?;
-        let (streams, _) = streams(channel, Purpose::Helper);
+        let streams = self.streams(channel, Purpose::Helper);
         Ok(helper_process(self.target.clone(), streams))
     }
 

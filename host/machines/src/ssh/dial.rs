@@ -29,6 +29,9 @@ pub struct SshTimes {
     /// After this long without a word the server is asked whether it is there; three questions
     /// without an answer end the connection.
     pub keepalive: Duration,
+    /// How long a reader may leave 4 MiB of a command's output or of a stream unread, which holds up
+    /// all else on the machine, before that command or stream is closed.
+    pub stalled: Duration,
 }
 
 impl Default for SshTimes {
@@ -39,6 +42,7 @@ impl Default for SshTimes {
             login: Duration::from_secs(20),
             open: Duration::from_secs(30),
             keepalive: Duration::from_secs(15),
+            stalled: Duration::from_secs(30),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Files put on a machine by SFTP.
 
-use super::channel::SshStream;
+use super::channel::{Purpose, SshStream};
 use super::connection::{Link, SshConnection, SshTarget};
 use super::forward::FarEnd;
 use super::install::{quote, sh};
 use super::process::{CommandOutput, SshProcess};
 use crate::connection::ConnectError;
+use russh::Channel;
+use russh::client::Msg;
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::client::{Config, SftpSession};
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
@@ -38,7 +40,7 @@ impl SshConnection {
         let channel = self.channel(&FarEnd::Session).await?;
         let beside = beside(path);
         let source = BufReader::with_capacity(CHUNK, source);
-        upload(self.target(), channel, &beside, source, mode).await?;
+        self.upload(channel, &beside, source, mode).await?;
         let moved = self.output(&rename(&beside, path), &[]).await?;
         settled(self.target(), path, &moved)
     }
@@ -52,7 +54,7 @@ impl SshConnection {
     ) -> Result<(), ConnectError> {
         let channel = self.open(link, &FarEnd::Session).await?;
         let beside = beside(path);
-        upload(self.target(), channel, &beside, bytes, mode).await?;
+        self.upload(channel, &beside, bytes, mode).await?;
         let moved = self.output_over(link, &rename(&beside, path)).await?;
         settled(self.target(), path, &moved)
     }
@@ -64,7 +66,7 @@ impl SshConnection {
     ) -> Result<CommandOutput, ConnectError> {
         let channel = self.open(link, &FarEnd::Session).await?;
         self.start(&channel, command).await?;
-        let (streams, _) = super::channel::streams(channel, super::channel::Purpose::Command);
+        let streams = self.streams(channel, Purpose::Command);
         SshProcess::new(self.target().clone(), streams)
             .output(&[])
             .await
@@ -91,68 +93,72 @@ fn settled(target: &SshTarget, path: &str, moved: &CommandOutput) -> Result<(), 
     }
 }
 
-async fn upload(
-    target: &SshTarget,
-    channel: russh::Channel<russh::client::Msg>,
-    path: &str,
-    mut source: impl AsyncBufRead + Unpin,
-    mode: u32,
-) -> Result<(), ConnectError> {
-    let broken = |error: russh::Error| target.unreachable(format!("starting SFTP there: {error}"));
-    channel
-        .request_subsystem(true, "sftp")
-        .await
-        .map_err(broken)?;
-    let config = Config {
-        // Enough under way for a line that is both fast and long.
-        max_concurrent_writes: 64,
-        request_timeout_secs: 60,
-        ..Config::default()
-    };
-    let session = SftpSession::new_with_config(SshStream::new(channel), config)
+impl SshConnection {
+    async fn upload(
+        &self,
+        channel: Channel<Msg>,
+        path: &str,
+        mut source: impl AsyncBufRead + Unpin,
+        mode: u32,
+    ) -> Result<(), ConnectError> {
+        let target = self.target();
+        let broken =
+            |error: russh::Error| target.unreachable(format!("starting SFTP there: {error}"));
+        channel
+            .request_subsystem(true, "sftp")
+            .await
+            .map_err(broken)?;
+        let config = Config {
+            // Enough under way for a line that is both fast and long.
+            max_concurrent_writes: 64,
+            request_timeout_secs: 60,
+            ..Config::default()
+        };
+        let session = SftpSession::new_with_config(SshStream::new(channel, self.stalled()), config)
         .await
         .map_err(|error| {
             target.unreachable(format!(
                 "starting SFTP there: {error}. Its sshd needs the subsystem sftp (Debian's package openssh-sftp-server)"
             ))
         })?;
-    let failed = |error: SftpError| match &error {
-        SftpError::Status(status)
-            if matches!(
-                status.status_code,
-                StatusCode::PermissionDenied | StatusCode::NoSuchFile
-            ) =>
-        {
-            target.refused(format!("writing {path} there: {error}"))
-        }
-        _ => target.unreachable(format!("writing {path} there: {error}")),
-    };
-    let attributes = FileAttributes {
-        permissions: Some(mode),
-        ..FileAttributes::empty()
-    };
-    let flags = OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::WRITE;
-    let mut file = session
-        .open_with_flags_and_attributes(path, flags, attributes.clone())
-        .await
-        .map_err(failed)?;
-    let copied = async {
-        tokio::io::copy_buf(&mut source, &mut file).await?;
-        file.flush().await
-    };
-    if let Err(error) = copied.await {
-        let why = target.unreachable(format!("writing {path} there: {error}"));
-        return match session.remove_file(path).await {
-            Ok(()) => Err(why),
-            Err(left) => Err(target.unreachable(format!(
-                "writing {path} there: {error}; and it was left behind: {left}"
-            ))),
+        let failed = |error: SftpError| match &error {
+            SftpError::Status(status)
+                if matches!(
+                    status.status_code,
+                    StatusCode::PermissionDenied | StatusCode::NoSuchFile
+                ) =>
+            {
+                target.refused(format!("writing {path} there: {error}"))
+            }
+            _ => target.unreachable(format!("writing {path} there: {error}")),
         };
+        let attributes = FileAttributes {
+            permissions: Some(mode),
+            ..FileAttributes::empty()
+        };
+        let flags = OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::WRITE;
+        let mut file = session
+            .open_with_flags_and_attributes(path, flags, attributes.clone())
+            .await
+            .map_err(failed)?;
+        let copied = async {
+            tokio::io::copy_buf(&mut source, &mut file).await?;
+            file.flush().await
+        };
+        if let Err(error) = copied.await {
+            let why = target.unreachable(format!("writing {path} there: {error}"));
+            return match session.remove_file(path).await {
+                Ok(()) => Err(why),
+                Err(left) => Err(target.unreachable(format!(
+                    "writing {path} there: {error}; and it was left behind: {left}"
+                ))),
+            };
+        }
+        // Once more, for the first was subject to the user's umask.
+        file.set_metadata(attributes).await.map_err(failed)?;
+        file.close()
+            .await
+            .map_err(|error| target.unreachable(format!("closing {path} there: {error}")))?;
+        session.close().await.map_err(failed)
     }
-    // Once more, for the first was subject to the user's umask.
-    file.set_metadata(attributes).await.map_err(failed)?;
-    file.close()
-        .await
-        .map_err(|error| target.unreachable(format!("closing {path} there: {error}")))?;
-    session.close().await.map_err(failed)
 }

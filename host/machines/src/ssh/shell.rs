@@ -6,6 +6,7 @@ use super::process::SshProcess;
 use crate::connection::ConnectError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The terminal that a shell is shown on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub(super) async fn open_shell(
     target: &SshTarget,
     link: Arc<Link>,
     terminal: &Terminal,
+    stalled: Duration,
 ) -> Result<Shell, ConnectError> {
     let broken =
         |error: russh::Error| target.unreachable(format!("opening a shell there: {error}"));
@@ -60,7 +62,7 @@ pub(super) async fn open_shell(
         .await
         .map_err(broken)?;
     channel.request_shell(true).await.map_err(broken)?;
-    let (streams, size) = streams(channel, Purpose::Command);
+    let (streams, size) = streams(channel, Purpose::Command, stalled);
     Ok(Shell {
         process: SshProcess::new(target.clone(), streams),
         target: target.clone(),
