@@ -175,8 +175,8 @@ impl SshConnection {
     /// Opens a stream to a unix socket on the machine.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect); [`ConnectError::Unreachable`] where nothing listens there,
-    /// [`ConnectError::Refused`] where the machine's sshd forbids it.
+    /// As [`connect`](Self::connect); [`ConnectError::Unreachable`] where nothing listens there, or
+    /// the machine's sshd forbids it.
     pub async fn forward_unix(&self, path: &str) -> Result<SshStream, ConnectError> {
         self.forward(&FarEnd::Unix(path.to_owned())).await
     }
@@ -184,7 +184,8 @@ impl SshConnection {
     /// Opens a stream to a TCP port as the machine sees it.
     ///
     /// # Errors
-    /// As [`forward_unix`](Self::forward_unix).
+    /// As [`forward_unix`](Self::forward_unix); but [`ConnectError::Refused`] where the machine's
+    /// sshd forbids it.
     pub async fn forward_port(&self, host: &str, port: u16) -> Result<SshStream, ConnectError> {
         let host = host.to_owned();
         self.forward(&FarEnd::Port { host, port }).await
@@ -350,18 +351,20 @@ impl SshConnection {
 
 fn not_opened(target: &SshTarget, to: &FarEnd, failure: &ChannelOpenFailure) -> ConnectError {
     match (failure, to) {
-        (ChannelOpenFailure::AdministrativelyProhibited, FarEnd::Unix(_)) => target.refused(format!(
-            "its sshd forbids {to}: set AllowStreamLocalForwarding yes in sshd_config there"
-        )),
         (ChannelOpenFailure::AdministrativelyProhibited, FarEnd::Port { .. }) => target.refused(
             format!("its sshd forbids {to}: set AllowTcpForwarding yes in sshd_config there"),
         ),
         (ChannelOpenFailure::ConnectFailed, FarEnd::Session) => target.unreachable(
             "its sshd opens no more sessions on this connection: MaxSessions in sshd_config there is too low",
         ),
-        (ChannelOpenFailure::ConnectFailed, _) => {
+        (ChannelOpenFailure::ConnectFailed, FarEnd::Port { .. }) => {
             target.unreachable(format!("nothing answers at {to} there"))
         }
+        // OpenSSH says the same of one it forbids.
+        (ChannelOpenFailure::ConnectFailed, FarEnd::Unix(_)) => target.unreachable(format!(
+            "nothing answers at {to} there that {} may use, or its sshd forbids it (AllowStreamLocalForwarding in sshd_config)",
+            target.user
+        )),
         _ => target.unreachable(format!("its sshd did not open {to}: {failure:?}")),
     }
 }

@@ -15,7 +15,8 @@ use tokio_util::sync::DropGuard;
 const OUTPUT_LIMIT: u64 = 1 << 20;
 
 /// A command on a machine. Its streams have to be read: one that is left standing is closed, for it
-/// would hold up everything else on the machine. Dropped, the command is killed.
+/// would hold up everything else on the machine. Dropped, its streams are closed and it is killed; an
+/// sshd that serves root does only the first.
 pub struct SshProcess {
     /// Its standard input; its end is told by dropping it.
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
