@@ -15,8 +15,8 @@ mod key;
 mod process;
 mod put;
 mod shell;
+mod stream;
 
-pub use channel::SshStream;
 pub use connection::{SshConnection, SshOptions, SshTarget};
 pub use dial::{SshTimes, probe_tcp};
 pub use forward::{FarEnd, ListenAt, LocalForward};
@@ -24,3 +24,4 @@ pub use host_keys::HostKeys;
 pub use key::{KeyError, SshKey};
 pub use process::{CommandOutput, SshProcess};
 pub use shell::{Shell, Terminal};
+pub use stream::SshStream;

@@ -4,22 +4,15 @@
 //! turn: a channel whose reader stands still holds up all others. So one that leaves 4 MiB unread
 //! for too long loses its channel.
 
+use super::stream::{Reader, Writer};
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use std::fmt;
-use std::future::Future;
-use std::io::{self, ErrorKind};
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::io::ErrorKind;
+use std::sync::OnceLock;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-
-/// Messages of at most 32 KiB that are buffered for a reader.
-const BUFFERED: usize = 128;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What is kept of a standard error that nobody reads, in bytes.
 const KEPT: usize = 4096;
@@ -83,12 +76,8 @@ pub(super) fn streams(
     let abandoned = CancellationToken::new();
     let eof = CancellationToken::new();
     let (resize, sizes) = mpsc::channel(4);
-    let stdin = Writer {
-        inner: Box::pin(write.make_writer()),
-        closed: Box::pin(closed.clone().cancelled_owned()),
-        eof: eof.clone(),
-    };
-    let broke = Arc::clone(&stdout.broke);
+    let stdin = Writer::new(write.make_writer(), closed.clone(), eof.clone());
+    let broke = stdout.broke();
     let pump = Pump {
         read,
         out: Some(out),
@@ -184,7 +173,7 @@ impl Pump {
         purpose: Purpose,
         broke: &OnceLock<ErrorKind>,
     ) -> End {
-        let end = self.to_end(abandoned).await;
+        let end = self.pump(abandoned).await;
         // Told before the senders are dropped, for a reader looks once they are.
         let told = match end {
             End::Cut if purpose == Purpose::Stream => broke.set(ErrorKind::ConnectionReset),
@@ -195,7 +184,7 @@ impl Pump {
         end
     }
 
-    async fn to_end(&mut self, abandoned: &CancellationToken) -> End {
+    async fn pump(&mut self, abandoned: &CancellationToken) -> End {
         loop {
             let message = tokio::select! {
                 message = self.read.wait() => message,
@@ -288,143 +277,5 @@ fn number_of(signal: &Sig) -> i32 {
         Sig::ALRM => 14,
         Sig::TERM => 15,
         Sig::Custom(_) => 0,
-    }
-}
-
-/// What comes out of a channel.
-pub(super) struct Reader {
-    receiver: mpsc::Receiver<Bytes>,
-    rest: Bytes,
-    /// Why what came is not all; nothing where it is.
-    broke: Arc<OnceLock<ErrorKind>>,
-}
-
-impl Reader {
-    fn new() -> (Self, mpsc::Sender<Bytes>) {
-        let (sender, receiver) = mpsc::channel(BUFFERED);
-        let reader = Self {
-            receiver,
-            rest: Bytes::new(),
-            broke: Arc::default(),
-        };
-        (reader, sender)
-    }
-
-    fn end(&self) -> io::Result<()> {
-        let why = match self.broke.get() {
-            None => return Ok(()),
-            Some(ErrorKind::TimedOut) => "it was left unread for too long",
-            Some(_) => "the SSH connection was cut",
-        };
-        Err(io::Error::new(ErrorKind::ConnectionReset, why))
-    }
-}
-
-impl AsyncRead for Reader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
-            match ready!(self.receiver.poll_recv(cx)) {
-                Some(data) => self.rest = data,
-                None => return Poll::Ready(self.end()),
-            }
-        }
-        let taken = self.rest.len().min(buf.remaining());
-        buf.put_slice(&self.rest.split_to(taken));
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// What goes into a channel. Shut down or dropped, the other side reads an end.
-pub(super) struct Writer {
-    inner: Pin<Box<dyn AsyncWrite + Send>>,
-    // Of a channel whose window is full, russh's own writer would not learn that it closed.
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    eof: CancellationToken,
-}
-
-impl AsyncWrite for Writer {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.eof.is_cancelled() || self.closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
-        }
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        self.inner.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.eof.cancel();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.eof.cancel();
-    }
-}
-
-/// A stream of bytes through a machine: a socket or a port there. Dropped, it is closed.
-pub struct SshStream {
-    reader: Reader,
-    writer: Writer,
-    _abandoned: DropGuard,
-}
-
-impl SshStream {
-    pub(super) fn new(channel: Channel<Msg>, stalled: Duration) -> Self {
-        let (streams, _) = streams(channel, Purpose::Stream, stalled);
-        Self {
-            reader: streams.stdout,
-            writer: streams.stdin,
-            _abandoned: streams.abandoned,
-        }
-    }
-}
-
-impl fmt::Debug for SshStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SshStream")
-    }
-}
-
-impl AsyncRead for SshStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reader).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for SshStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_shutdown(cx)
     }
 }

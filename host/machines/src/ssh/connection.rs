@@ -1,6 +1,6 @@
 //! A machine over SSH, as everything else sees it.
 
-use super::channel::{Purpose, SshStream, Streams, streams};
+use super::channel::{Purpose, Streams, streams};
 use super::dial::{Client, SshTimes, dial};
 use super::forward::FarEnd;
 use super::host_keys::HostKeys;
@@ -8,6 +8,7 @@ use super::install::{Installed, install};
 use super::key::SshKey;
 use super::process::{CommandOutput, SshProcess, helper_process};
 use super::shell::{Shell, Terminal, open_shell};
+use super::stream::SshStream;
 use crate::connection::{ConnectError, Connection, HelperProcess};
 use async_trait::async_trait;
 use russh::client::{Handle, Msg};
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// Where a machine's sshd is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,25 @@ pub struct SshConnection {
     options: SshOptions,
     link: Mutex<Arc<OnceCell<Arc<Link>>>>,
     home: OnceLock<String>,
+    mark: Uuid,
+}
+
+/// What a channel leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The machine's sshd itself, for a command.
+    Session,
+    /// Something beyond it.
+    To(FarEnd),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Session => f.write_str("a session"),
+            Way::To(far) => far.fmt(f),
+        }
+    }
 }
 
 /// One connection, from its login to its cut.
@@ -101,7 +122,8 @@ impl SshConnection {
         Self::with_options(target, key, host_keys, helper, SshOptions::default())
     }
 
-    /// As [`new`](Self::new), with other options.
+    /// As [`new`](Self::new), with other options. Both look for a small file: the home that was found
+    /// at an earlier login.
     #[must_use]
     pub fn with_options(
         target: SshTarget,
@@ -122,6 +144,7 @@ impl SshConnection {
             options,
             link: Mutex::default(),
             home,
+            mark: Uuid::new_v4(),
         })
     }
 
@@ -158,7 +181,7 @@ impl SshConnection {
     /// # Errors
     /// As [`connect`](Self::connect), and where the command can't be started.
     pub async fn exec(&self, command: &str) -> Result<SshProcess, ConnectError> {
-        let channel = self.channel(&FarEnd::Session).await?;
+        let channel = self.channel(&Way::Session).await?;
         self.start(&channel, command).await?;
         let streams = self.streams(channel, Purpose::Command);
         Ok(SshProcess::new(self.target.clone(), streams))
@@ -178,7 +201,7 @@ impl SshConnection {
     /// As [`connect`](Self::connect); [`ConnectError::Unreachable`] where nothing listens there, or
     /// the machine's sshd forbids it.
     pub async fn forward_unix(&self, path: &str) -> Result<SshStream, ConnectError> {
-        self.forward(&FarEnd::Unix(path.to_owned())).await
+        self.forward(FarEnd::Unix(path.to_owned())).await
     }
 
     /// Opens a stream to a TCP port as the machine sees it.
@@ -188,7 +211,7 @@ impl SshConnection {
     /// sshd forbids it.
     pub async fn forward_port(&self, host: &str, port: u16) -> Result<SshStream, ConnectError> {
         let host = host.to_owned();
-        self.forward(&FarEnd::Port { host, port }).await
+        self.forward(FarEnd::Port { host, port }).await
     }
 
     /// A shell for a person at a terminal. It has a connection of its own, for a terminal may stand
@@ -215,8 +238,8 @@ impl SshConnection {
         }
     }
 
-    pub(super) async fn forward(&self, to: &FarEnd) -> Result<SshStream, ConnectError> {
-        let channel = self.channel(to).await?;
+    pub(super) async fn forward(&self, to: FarEnd) -> Result<SshStream, ConnectError> {
+        let channel = self.channel(&Way::To(to)).await?;
         Ok(SshStream::new(channel, self.stalled()))
     }
 
@@ -224,11 +247,16 @@ impl SshConnection {
         streams(channel, purpose, self.stalled()).0
     }
 
+    /// What tells this connection's unfinished files from those of others.
+    pub(super) fn mark(&self) -> impl fmt::Display {
+        self.mark.simple()
+    }
+
     pub(super) fn stalled(&self) -> Duration {
         self.options.times.stalled
     }
 
-    pub(super) async fn channel(&self, to: &FarEnd) -> Result<Channel<Msg>, ConnectError> {
+    pub(super) async fn channel(&self, to: &Way) -> Result<Channel<Msg>, ConnectError> {
         self.over(async |link| self.open(&link, to).await).await
     }
 
@@ -244,18 +272,14 @@ impl SshConnection {
         })
     }
 
-    pub(super) async fn open(
-        &self,
-        link: &Link,
-        to: &FarEnd,
-    ) -> Result<Channel<Msg>, ConnectError> {
+    pub(super) async fn open(&self, link: &Link, to: &Way) -> Result<Channel<Msg>, ConnectError> {
         let handle = &link.handle;
         let limit = self.options.times.open;
         let opened = timeout(limit, async {
             match to {
-                FarEnd::Session => handle.channel_open_session().await,
-                FarEnd::Unix(path) => handle.channel_open_direct_streamlocal(path).await,
-                FarEnd::Port { host, port } => {
+                Way::Session => handle.channel_open_session().await,
+                Way::To(FarEnd::Unix(path)) => handle.channel_open_direct_streamlocal(path).await,
+                Way::To(FarEnd::Port { host, port }) => {
                     let (host, port) = (host.as_str(), u32::from(*port));
                     handle
                         .channel_open_direct_tcpip(host, port, "127.0.0.1", 0)
@@ -349,19 +373,19 @@ impl SshConnection {
     }
 }
 
-fn not_opened(target: &SshTarget, to: &FarEnd, failure: &ChannelOpenFailure) -> ConnectError {
+fn not_opened(target: &SshTarget, to: &Way, failure: &ChannelOpenFailure) -> ConnectError {
     match (failure, to) {
-        (ChannelOpenFailure::AdministrativelyProhibited, FarEnd::Port { .. }) => target.refused(
+        (ChannelOpenFailure::AdministrativelyProhibited, Way::To(FarEnd::Port { .. })) => target.refused(
             format!("its sshd forbids {to}: set AllowTcpForwarding yes in sshd_config there"),
         ),
-        (ChannelOpenFailure::ConnectFailed, FarEnd::Session) => target.unreachable(
+        (ChannelOpenFailure::ConnectFailed, Way::Session) => target.unreachable(
             "its sshd opens no more sessions on this connection: MaxSessions in sshd_config there is too low",
         ),
-        (ChannelOpenFailure::ConnectFailed, FarEnd::Port { .. }) => {
+        (ChannelOpenFailure::ConnectFailed, Way::To(FarEnd::Port { .. })) => {
             target.unreachable(format!("nothing answers at {to} there"))
         }
         // OpenSSH says the same of one it forbids.
-        (ChannelOpenFailure::ConnectFailed, FarEnd::Unix(_)) => target.unreachable(format!(
+        (ChannelOpenFailure::ConnectFailed, Way::To(FarEnd::Unix(_))) => target.unreachable(format!(
             "nothing answers at {to} there that {} may use, or its sshd forbids it (AllowStreamLocalForwarding in sshd_config)",
             target.user
         )),
@@ -375,7 +399,7 @@ impl Connection for SshConnection {
         let (channel, command) = self
             .over(async |link| {
                 let installed = self.installed(&link).await?;
-                let channel = self.open(&link, &FarEnd::Session).await?;
+                let channel = self.open(&link, &Way::Session).await?;
                 Ok((channel, installed.command(arguments)))
             })
             .await?;

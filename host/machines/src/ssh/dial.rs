@@ -93,6 +93,8 @@ pub(super) async fn dial(
         if pinned.key_data() != offered.key_data() {
             return Err(changed(target, host_keys, Some(&pinned), &offered));
         }
+        let key = fingerprint(&pinned);
+        tracing::info!(machine = target.machine, key, "its host key is pinned");
     }
     Ok(handle)
 }

@@ -1,13 +1,13 @@
 //! Ports and sockets of a machine, and places on this host that lead to them.
 
 use super::connection::SshConnection;
-use crate::connection::ConnectError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
@@ -15,11 +15,9 @@ use tokio::task::JoinHandle;
 /// What is copied at once, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// What a channel leads to.
+/// A place on a machine that streams lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FarEnd {
-    /// The machine's sshd itself, for a command.
-    Session,
     /// A unix socket on the machine, by its absolute path.
     Unix(String),
     /// A TCP port as the machine sees it.
@@ -34,7 +32,6 @@ pub enum FarEnd {
 impl fmt::Display for FarEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FarEnd::Session => f.write_str("a session"),
             FarEnd::Unix(path) => write!(f, "the socket {path}"),
             FarEnd::Port { host, port } => write!(f, "{host} port {port}"),
         }
@@ -46,7 +43,8 @@ impl fmt::Display for FarEnd {
 pub enum ListenAt {
     /// A TCP address; with port 0, one that is free. Everybody on this host can connect to it.
     Tcp(SocketAddr),
-    /// A unix socket for the owner of this process alone. It must not be there yet.
+    /// A unix socket for the owner of this process alone, in a directory that others can't enter. It
+    /// must not be there yet.
     Unix(PathBuf),
 }
 
@@ -125,11 +123,12 @@ impl SshConnection {
                     accepted = listener.accept() => match accepted {
                         Ok(stream) => {
                             let (connection, to) = (Arc::clone(&connection), to.clone());
-                            led.spawn(async move { connection.lead(stream, &to).await });
+                            led.spawn(async move { connection.lead(stream, to).await });
                         }
                         Err(error) => {
                             tracing::warn!(%error, "a forwarded connection was not taken");
-                            tokio::task::yield_now().await;
+                            // It is this host that is short of something, and not only for a moment.
+                            tokio::time::sleep(Duration::from_millis(100)).await;
                         }
                     },
                     Some(ended) = led.join_next() => {
@@ -143,15 +142,11 @@ impl SshConnection {
         Ok(LocalForward { at, serving })
     }
 
-    async fn lead(&self, mut near: Box<dyn Stream>, to: &FarEnd) {
+    async fn lead(&self, mut near: Box<dyn Stream>, to: FarEnd) {
         let machine = &self.target().machine;
         let mut far = match self.forward(to).await {
             Ok(far) => far,
-            Err(
-                error @ (ConnectError::Unreachable { .. }
-                | ConnectError::Gone { .. }
-                | ConnectError::Refused { .. }),
-            ) => {
+            Err(error) => {
                 tracing::warn!(machine, %error, "a connection was not forwarded");
                 return;
             }

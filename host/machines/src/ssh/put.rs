@@ -1,10 +1,10 @@
 //! Files put on a machine by SFTP.
 
-use super::channel::{Purpose, SshStream};
-use super::connection::{Link, SshConnection, SshTarget};
-use super::forward::FarEnd;
+use super::channel::Purpose;
+use super::connection::{Link, SshConnection, SshTarget, Way};
 use super::install::{quote, sh};
 use super::process::{CommandOutput, SshProcess};
+use super::stream::SshStream;
 use crate::connection::ConnectError;
 use russh::Channel;
 use russh::client::Msg;
@@ -37,7 +37,7 @@ impl SshConnection {
         source: impl AsyncRead + Unpin + Send,
         mode: u32,
     ) -> Result<(), ConnectError> {
-        let channel = self.channel(&FarEnd::Session).await?;
+        let channel = self.channel(&Way::Session).await?;
         let beside = beside(path);
         let source = BufReader::with_capacity(CHUNK, source);
         self.upload(channel, &beside, source, mode).await?;
@@ -52,8 +52,9 @@ impl SshConnection {
         bytes: &[u8],
         mode: u32,
     ) -> Result<(), ConnectError> {
-        let channel = self.open(link, &FarEnd::Session).await?;
-        let beside = beside(path);
+        let channel = self.open(link, &Way::Session).await?;
+        // The same name each time: one that was given up half way is written over.
+        let beside = format!("{path}.{}", self.mark());
         self.upload(channel, &beside, bytes, mode).await?;
         let moved = self.output_over(link, &rename(&beside, path)).await?;
         settled(self.target(), path, &moved)
@@ -64,7 +65,7 @@ impl SshConnection {
         link: &Link,
         command: &str,
     ) -> Result<CommandOutput, ConnectError> {
-        let channel = self.open(link, &FarEnd::Session).await?;
+        let channel = self.open(link, &Way::Session).await?;
         self.start(&channel, command).await?;
         let streams = self.streams(channel, Purpose::Command);
         SshProcess::new(self.target().clone(), streams)
