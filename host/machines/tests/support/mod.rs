@@ -138,9 +138,15 @@ impl Server {
         log.matches("Accepted publickey").count()
     }
 
-    /// The processes that serve its connections.
+    /// The processes that serve its connections: for each, one or, with privileges separated, two.
     pub fn sessions(&self) -> Vec<Pid> {
-        children(self.sshd.id())
+        let mut found = children(self.sshd.id());
+        let mut seen = 0;
+        while let Some(session) = found.get(seen) {
+            seen += 1;
+            found.extend(children(session.as_raw_nonzero().get().unsigned_abs()));
+        }
+        found
     }
 
     /// Cuts all connections. What runs behind them goes on.
@@ -215,6 +221,7 @@ fn listen(at: &Path) -> (Child, u16) {
     panic!("sshd does not start:\n{log}");
 }
 
+/// A process's children that are sshds.
 fn children(parent: u32) -> Vec<Pid> {
     let mut found = Vec::new();
     let processes = fs::read_dir("/proc").expect("/proc");
@@ -224,11 +231,10 @@ fn children(parent: u32) -> Vec<Pid> {
             continue;
         };
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let of = stat
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.split(' ').nth(1));
-        if of == Some(&parent.to_string()) {
+        let Some((name, rest)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        if name.contains("(sshd") && rest.split(' ').nth(1) == Some(&parent.to_string()) {
             found.extend(Pid::from_raw(pid));
         }
     }
