@@ -1,4 +1,4 @@
-//! Reaches a machine: a process on this host.
+//! Reaches a machine: over SSH, or as a process on this host.
 //!
 //! A [`Connection`] starts the helper on a machine; [`HelperClient`] speaks the helper's protocol
 //! over it. Every call can be dropped at any point: what it started on this host is killed, the
@@ -8,9 +8,14 @@ mod client;
 mod connection;
 mod follow;
 mod process;
+mod ssh;
 
 pub use client::{HelperClient, HelperError};
 pub use connection::{ConnectError, Connection, HelperExit, HelperProcess};
 pub use follow::{Follow, Output};
 pub use process::ProcessConnection;
 pub use springtide_helper::{Hello, Work, WorkEnd, WorkFile, WorkSignal, is_work_id};
+pub use ssh::{
+    CommandOutput, FarEnd, HostKeys, KeyError, ListenAt, LocalForward, Shell, SshConnection,
+    SshKey, SshOptions, SshProcess, SshStream, SshTarget, SshTimes, Terminal, probe_tcp,
+};
