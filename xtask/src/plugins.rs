@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The shipped plugins: the file's name and the package it is built from.
-pub const SHIPPED: [(&str, &str); 3] = [
+pub const SHIPPED: [(&str, &str); 5] = [
+    ("amazonec2", "springtide-driver-amazonec2"),
     ("local", "springtide-driver-local"),
     ("off-peak", "springtide-policy-off-peak"),
     ("queue-depth", "springtide-policy-queue-depth"),
+    ("virtualbox", "springtide-driver-virtualbox"),
 ];
 
 /// The file with the digest of each, from which a host knows the plugins it shipped with.
