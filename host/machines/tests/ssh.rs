@@ -300,6 +300,23 @@ async fn a_server_that_forbids_forwarding_is_named_with_its_setting() {
 }
 
 #[tokio::test]
+async fn a_server_that_opens_no_more_sessions_is_named_with_its_setting() {
+    let server = Server::start_with("MaxSessions 1");
+    let ssh = server.connection();
+    let first = ssh.exec("exec cat").await.unwrap();
+    let why = unreachable(ssh.exec("exec cat").await);
+    assert!(why.contains("MaxSessions"), "{why}");
+    drop(first);
+}
+
+#[tokio::test]
+async fn what_an_image_says_instead_of_running_a_command_is_passed_on() {
+    let server = Server::start_with("ForceCommand echo Please login as the user admin; exit 142");
+    let why = unreachable(server.connection().prepare().await);
+    assert!(why.contains("142. Please login as the user admin"), "{why}");
+}
+
+#[tokio::test]
 async fn a_place_on_this_host_leads_to_one_on_the_machine() {
     let server = Server::start();
     let ssh = server.connection();
@@ -495,7 +512,7 @@ async fn a_job_is_followed_on_where_a_cut_left_it() {
 async fn a_cut_is_told_to_all_that_is_under_way() {
     let server = Server::start();
     let ssh = server.connection();
-    let mut process = ssh.exec("sleep 1000").await.unwrap();
+    let mut process = ssh.exec("exec cat").await.unwrap();
     let listener = UnixListener::bind(server.path("socket")).unwrap();
     let mut stream = ssh.forward_unix(&server.text("socket")).await.unwrap();
     let deaf = listener.accept().await.unwrap();
@@ -526,7 +543,7 @@ async fn a_machine_that_says_nothing_any_more_is_noticed() {
         times.keepalive = Duration::from_millis(300);
         times.open = Duration::from_secs(600);
     });
-    let mut process = ssh.exec("sleep 1000").await.unwrap();
+    let mut process = ssh.exec("exec cat").await.unwrap();
     until("the session is there", || !server.sessions().is_empty()).await;
     server.signal(Signal::STOP);
     let ended = tokio::time::timeout(Duration::from_secs(20), process.wait()).await;

@@ -50,16 +50,17 @@ pub(super) async fn install(
     let file = format!("{FOLDER}/helper-{}", &digest[..12]);
     let found = connection.output_over(link, &look(&file, homes)).await?;
     if found.code != 0 {
-        let said = String::from_utf8_lossy(&found.stderr);
         return Err(match found.code {
             NO_HOME => target.refused(format!(
                 "{} can write to none of {}: give that user one of them",
                 target.user,
                 homes.join(", ")
             )),
+            // Images that want another user say so here: "Please login as the user ...".
             code => target.unreachable(format!(
-                "looking for a home there ended with {code}. {}",
-                said.trim()
+                "looking for a home there ended with {code}. {} {}",
+                String::from_utf8_lossy(&found.stdout).trim(),
+                String::from_utf8_lossy(&found.stderr).trim()
             )),
         });
     }
