@@ -4,6 +4,9 @@
 //! The programs and the plugins are those `cargo xtask test` has built: a test that does not find
 //! them fails and says so.
 
+pub mod ec2;
+pub mod vbox;
+
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -420,6 +423,17 @@ pub fn over(jobs: &[JobView]) -> bool {
 /// Where there is none.
 pub fn free_address() -> Result<std::net::SocketAddr> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// An HTTP client that encrypts as the daemon does.
+fn client() -> Result<reqwest::Client> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another test of this process may have come first, with the same one.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+    }
+    Ok(reqwest::Client::builder().no_proxy().build()?)
 }
 
 /// A repository with one commit.

@@ -3,6 +3,7 @@
 mod compiler;
 mod component;
 mod packages;
+mod peers;
 mod plugins;
 mod run;
 mod workspace;
@@ -10,6 +11,7 @@ mod workspace;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use run::{cargo, step};
+use std::path::PathBuf;
 use std::process::Command;
 use workspace::Workspace;
 
@@ -34,10 +36,24 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Formatting, lints and all tests, as CI runs them.
+    ///
+    /// The real programs that tests talk to are set up first, once, in the user's cache directory or
+    /// where SPRINGTIDE_PEERS says; that takes root and minutes.
     Test {
-        /// The simulation with 10,000 seeds besides, which takes many minutes.
+        /// The simulation with 10,000 seeds and fifty virtual machines at once besides, which takes many
+        /// minutes.
         #[arg(long)]
         slow: bool,
+        /// Only the job on a real virtual machine, which QEMU emulates: many minutes.
+        #[arg(long)]
+        vm: bool,
+    },
+    /// The real programs that tests talk to, for running tests without this command: prints the
+    /// directory that SPRINGTIDE_PEERS has to name.
+    Peers {
+        /// The virtual machine of `test --vm` as well.
+        #[arg(long)]
+        vm: bool,
     },
     /// Measures speed: the benches of the pool and the plugin host, built for release.
     Bench,
@@ -58,7 +74,16 @@ fn main() -> Result<()> {
     let workspace = Workspace::find()?;
     match arguments.task {
         Task::Demo { arguments } => demo(&workspace, &arguments),
-        Task::Test { slow } => test(&workspace, slow),
+        Task::Test { vm: true, .. } => vm(&workspace),
+        Task::Test { slow, .. } => test(&workspace, slow),
+        Task::Peers { vm } => {
+            let at = peers::set_up()?;
+            if vm {
+                peers::set_up_vm(&at)?;
+            }
+            println!("{}", at.display());
+            Ok(())
+        }
         Task::Bench => bench(&workspace),
         Task::Plugins => plugins::build(&workspace).map(drop),
         Task::Sim { arguments } => sim(&arguments),
@@ -103,19 +128,54 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
         ]))
     })?;
     step("Build", build)?;
+    let mut at = PathBuf::new();
+    step("Peers", || {
+        at = peers::set_up()?;
+        Ok(())
+    })?;
     step("Tests", || {
         run::run(
             cargo()
                 .args(["test", "--workspace"])
-                .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
+                .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                .env(peers::VARIABLE, &at),
         )
     })?;
     if slow {
         step("Simulation, 10,000 seeds", || {
             sim(&["--seeds".to_owned(), "10000".to_owned()])
         })?;
+        step("Fifty machines at once in VirtualBox", || {
+            run::run(
+                cargo()
+                    .args(["test", "--workspace", "--test", "virtualbox", "--"])
+                    .arg("--ignored")
+                    .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                    .env(peers::VARIABLE, &at),
+            )
+        })?;
     }
     Ok(())
+}
+
+/// A job on a virtual machine, made and reached as a site's would be.
+fn vm(workspace: &Workspace) -> Result<()> {
+    step("Plugins", || plugins::build(workspace).map(drop))?;
+    step("Build", build)?;
+    let mut at = PathBuf::new();
+    step("Peers", || {
+        at = peers::set_up()?;
+        peers::set_up_vm(&at)
+    })?;
+    step("A job on a virtual machine", || {
+        run::run(
+            cargo()
+                .args(["test", "--workspace", "--test", "vm", "--"])
+                .args(["--ignored", "--nocapture"])
+                .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                .env(peers::VARIABLE, &at),
+        )
+    })
 }
 
 fn bench(workspace: &Workspace) -> Result<()> {

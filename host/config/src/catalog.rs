@@ -3,6 +3,7 @@
 //! `MachineOptions` were flags of a command line and are the settings of a driver here: their types
 //! are in the driver's schema.
 
+use crate::options::{self, CheckedOptions};
 use crate::problem;
 use crate::schema::nearest;
 use crate::{Config, Machine, MachineOption, PolicyEntry, Position, Problem, Runner, Severity};
@@ -150,27 +151,17 @@ fn missing_policy(at: Position, id: &str, catalog: &dyn Catalog) -> Problem {
 impl Machine {
     fn check(&self, catalog: &dyn Catalog) -> Vec<Problem> {
         match catalog.driver(&self.machine_driver) {
-            Some(schema) => self.driver_settings(&schema, "name").1,
+            Some(schema) => self.driver_options(&schema, "name").problems,
             None => vec![missing_driver(self, catalog)],
         }
     }
 
-    /// The options of the driver as settings for a machine of this name, and what does not fit its
-    /// schema, each at its option. Options of the host's are left out.
-    #[must_use]
-    pub fn driver_settings(
-        &self,
-        schema: &Value,
-        machine_name: &str,
-    ) -> (Map<String, Value>, Vec<Problem>) {
+    /// The options of the driver for a machine of this name in the types of its schema, marks aside,
+    /// and what does not fit it.
+    pub(crate) fn checked_options(&self, schema: &Value, machine_name: &str) -> CheckedOptions {
         let driver = format!("the driver {:?}", self.machine_driver);
-        let with_name = self.machine_options_with_name.iter().map(|option| {
-            let value = option.value.as_ref();
-            MachineOption {
-                value: value.map(|value| value.replace("%s", machine_name)),
-                ..option.clone()
-            }
-        });
+        let with_name = self.machine_options_with_name.iter();
+        let with_name = with_name.map(|option| options::with_name(option, machine_name));
         let options = self.machine_options.iter().cloned().chain(with_name);
         let mut settings = Map::new();
         let mut at: BTreeMap<String, Position> = BTreeMap::new();
@@ -221,8 +212,7 @@ impl Machine {
                 at.get(key).copied().unwrap_or(self.machine_driver_at)
             }));
         }
-        problem::sort(&mut problems);
-        (settings, problems)
+        (settings, at, problems)
     }
 }
 
@@ -321,7 +311,7 @@ fn check(
     settings: &Value,
     at: impl Fn(&str) -> Position,
 ) -> Vec<Problem> {
-    let validator = match jsonschema::draft202012::options().build(schema) {
+    let validator = match jsonschema::draft202012::options().build(&options::plain(schema)) {
         Ok(validator) => validator,
         // The plugin was loaded with this schema; where it is no schema, that is told there.
         Err(_) => return Vec::new(),

@@ -10,8 +10,10 @@ mod catalog;
 mod derived;
 mod duration;
 mod edit;
+mod engine;
 mod find;
 mod machine;
+mod options;
 mod problem;
 mod report;
 mod schema;
@@ -26,11 +28,13 @@ pub use edit::{
     EditError, Entry, NewDocker, NewMachine, NewRunner, append_runner, list_runners,
     remove_runners, replace_token,
 };
+pub use engine::EngineOptions;
 pub use find::{NoConfig, default_config, find_config};
 pub use machine::{
     Autoscaling, Cache, CacheStore, Docker, Machine, MachineOption, OffPeak, PullPolicy, S3,
     S3Authentication, Service,
 };
+pub use options::{DriverOptions, FileOption, FilePurpose, SecretOption, SecretPart};
 pub use problem::{Position, Problem, Severity};
 pub use source::Source;
 pub use system_id::{SystemId, system_id};

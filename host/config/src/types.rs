@@ -132,8 +132,10 @@ pub struct HttpGrant {
     pub origins: Vec<String>,
     /// Whether these may be at a private address.
     pub allow_private: bool,
-    /// Names of `[credentials.NAME]`.
+    /// Names of `[credentials.NAME]`, or `aws`, which is there without being written.
     pub credentials: Vec<String>,
+    /// The actions of AWS's that signed requests may name; `None`: any.
+    pub actions: Option<Vec<String>>,
 }
 
 /// `[plugins.ID.grants.tools.NAME]`.
@@ -156,6 +158,8 @@ pub struct Credential {
     pub kind: CredentialKind,
     /// The file it is in.
     pub token_file: Option<PathBuf>,
+    /// The profile of AWS's files its keys are in; `None`: where AWS's tools look.
+    pub profile: Option<String>,
 }
 
 /// How a credential is added to a request.
@@ -165,7 +169,7 @@ pub enum CredentialKind {
     Bearer,
     /// In the header of this name.
     Header(String),
-    /// Signed as AWS does. Not there yet.
+    /// Signed as AWS does.
     Aws,
 }
 
@@ -348,6 +352,12 @@ pub struct PoolTable {
     pub machine_tries: u32,
     /// How long a machine may be out of sight before it is believed gone. Missing: 5 min.
     pub missing_grace: Duration,
+    /// A command of a shell, run on a machine again and again until it ends with 0: then the machine
+    /// is ready.
+    pub ready_command: Option<String>,
+    /// A script that machines run as root at their first boot, before Docker is looked for; relative
+    /// to the configuration.
+    pub first_boot: Option<PathBuf>,
 }
 
 impl Default for PoolTable {
@@ -359,6 +369,8 @@ impl Default for PoolTable {
             prepare_timeout: Duration::from_secs(1800),
             machine_tries: 2,
             missing_grace: Duration::from_secs(300),
+            ready_command: None,
+            first_boot: None,
         }
     }
 }

@@ -5,7 +5,9 @@ mod common;
 use common::{Shelf, lines, machine, read, runner};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use springtide_config::{CacheStore, Config, Executor, Problem, S3Authentication, Source, parse};
+use springtide_config::{
+    CacheStore, Config, Executor, FilePurpose, Problem, S3Authentication, SecretPart, Source, parse,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -158,14 +160,15 @@ fn a_key_is_the_same_after_a_reload_and_a_fingerprint_tells_what_changed() {
 
 #[test]
 fn options_become_the_drivers_settings_by_its_schema() {
-    let options = "MachineOptions = [\"boot-delay=3\", \"failure-rate=0.5\", \"keep\", \"label=a=1\", \"label=b\", \"engine-label=x\"]\nMachineOptionsWithName = [\"title=is %s\"]";
+    let options = "MachineOptions = [\"boot-delay=3\", \"failure-rate=0.5\", \"keep\", \"label=a=1\", \"label=b\", \"engine-label=x=1\"]\nMachineOptionsWithName = [\"title=is %s\"]";
     let (config, _) = usable(&machine(options));
     let table = config.runners[0].machine.as_ref().unwrap();
     let schema = springtide_config::Catalog::driver(&Shelf, "local").unwrap();
-    let (settings, problems) = table.driver_settings(&schema, "ci-1");
-    assert_eq!(lines(&problems), "");
+    let options = table.driver_options(&schema, "ci-1");
+    assert_eq!(lines(&options.problems), "");
+    assert!(options.named.contains("title") && options.named.len() == 1);
     assert_eq!(
-        serde_json::Value::from(settings),
+        serde_json::Value::from(options.settings),
         json!({"boot-delay": 3, "failure-rate": 0.5, "keep": true, "label": ["a=1", "b"], "title": "is ci-1"})
     );
 }
@@ -219,4 +222,64 @@ fn each_example_has_no_problem() {
         }
     }
     assert!(seen >= 2, "{seen}");
+}
+
+#[test]
+fn what_a_schema_marks_stays_in_the_host() {
+    let schema = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "x-key": {"type": "string", "secret": "aws.access-key-id"},
+            "x-secret": {"type": "string", "secret": "aws.secret-access-key"},
+            "x-token": {"type": "string", "secret": true},
+            "x-userdata": {"type": "string", "host-file": "user-data"},
+            "x-keypath": {"type": "string", "host-file": "ssh-key"},
+            "x-ca": {"type": "string", "host-file": true},
+            "x-old": {"type": "integer", "deprecated": "use x-new instead"},
+            "x-new": {"type": "integer", "minimum": 1},
+        },
+    });
+    let options = |list: &str| {
+        let (config, _) = read(&machine(&format!("MachineOptions = [{list}]")));
+        let machine = config.unwrap().runners.remove(0).machine.unwrap();
+        machine.driver_options(&schema, "ci-1")
+    };
+    let all = options(
+        r#""x-key=AKIA", "x-secret=hidethis", "x-token=hidethat", "x-userdata=u.yaml", "x-keypath=/k", "x-ca=", "x-old=3", "x-new=4""#,
+    );
+    assert_eq!(
+        serde_json::Value::from(all.settings.clone()),
+        json!({"x-new": 4})
+    );
+    assert!(!format!("{all:?}").contains("hidethis"), "{all:?}");
+    let kept: Vec<_> = all
+        .secrets
+        .iter()
+        .map(|one| (one.credential.as_str(), one.part))
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            ("aws", SecretPart::AccessKeyId),
+            ("aws", SecretPart::SecretAccessKey),
+            ("x-token", SecretPart::Bearer),
+        ]
+    );
+    let files: Vec<_> = all
+        .files
+        .iter()
+        .map(|one| (one.path.to_str(), one.purpose))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            (Some("/k"), FilePurpose::SshKey),
+            (Some("u.yaml"), FilePurpose::UserData),
+        ]
+    );
+    insta::assert_snapshot!(lines(&all.problems), @r#"11:120: warning: the option "x-old" is not obeyed any more; use x-new instead"#);
+    insta::assert_snapshot!(lines(&options(r#""x-key=AKIA""#).problems), @r#"11:19: error: the option "x-key" is half a key without "x-secret"; write "x-secret=..." too, or delete both for the role or the profile of this host"#);
+    // A schema with such marks is a schema, and what does not fit it is found.
+    insta::assert_snapshot!(lines(&options(r#""x-new=0""#).problems), @r#"11:19: error: the driver "local" can't work with `x-new`: its value is less than the minimum of 1; write what `springtide plugin inspect` says it takes"#);
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{lines, machine, problems, read, runner};
-use springtide_config::{Source, load};
+use springtide_config::{EngineOptions, Source, load};
 
 #[test]
 fn a_file_without_problems_has_none() {
@@ -29,6 +29,40 @@ fn files_that_are_none_are_told_apart() {
     insta::assert_snapshot!(problems("a = 1\na = 2\n"), @"2:1: error: this is not TOML: duplicate key");
     insta::assert_snapshot!(problems("token = \"glrt-secret\n"), @r#"1:21: error: this is not TOML: invalid basic string, expected `"`"#);
     assert_eq!(problems(&format!("\u{feff}{}", runner(""))), "");
+}
+
+#[test]
+fn options_of_the_engine_are_checked_whatever_the_driver() {
+    insta::assert_snapshot!(problems(&machine(
+        "MachineOptions = [\"engine-registry-mirror=mirror:6000\", \"engine-env=SECRET\", \"engine-opt=--debug\", \"engine-install=no\", \"engine-instal=0\", \"engine-label=a=b\"]\nMachineOptionsWithName = [\"engine-label=name=%s\", \"engine-label=%s\"]"
+    )), @r#"
+        11:19: error: the option "engine-registry-mirror" has to be an address; write "engine-registry-mirror=https://mirror.example.com"
+        11:57: error: the option "engine-env" has to be a key, = and a value in one line; write "engine-env=KEY=value"
+        11:78: error: the option "engine-opt" has to be a flag of dockerd without its dashes; write "engine-opt=log-driver=journald"
+        11:100: error: the option "engine-install" has to be true or false; write "engine-install=false"
+        11:121: warning: there is no option "engine-instal", and it is ignored; write engine-install, or delete it
+        12:51: error: the option "engine-label" has to be a key, = and a value in one line; write "engine-label=KEY=value"
+        "#);
+    let (config, _) = read(&machine(
+        "MachineOptions = [\"engine-label=a=b\", \"engine-install=false\"]\nMachineOptionsWithName = [\"engine-label=name=%s\"]\n[runners.pool]\nready_command = \"docker info\"\nfirst_boot = \"first-boot.sh\"",
+    ));
+    let runner = config.unwrap().runners.remove(0);
+    let options = EngineOptions::of(&runner.machine.unwrap(), "ci-7");
+    assert_eq!(options.label, ["a=b", "name=ci-7"]);
+    assert!(!options.install);
+    assert_eq!(runner.pool.ready_command.as_deref(), Some("docker info"));
+    assert_eq!(runner.pool.first_boot, Some("first-boot.sh".into()));
+}
+
+#[test]
+fn options_for_a_port_of_dockers_are_named_and_not_obeyed() {
+    let problems = problems(&machine(
+        "MachineOptions = [\"tls-san=ci.example.com\", \"engine-opt=host=tcp://0.0.0.0:2375\", \"swarm-master\"]",
+    ));
+    for ignored in ["tls-san", "`host` of dockerd", "swarm-master"] {
+        assert!(problems.contains(ignored), "{problems}");
+    }
+    assert!(!problems.contains("error"), "{problems}");
 }
 
 #[test]
@@ -396,7 +430,6 @@ type = "basic"
         37:10: error: `allow` is a text, and has to be a list of lists of texts; write a list of lists of texts
         38:1: error: `token_file` is missing; write token_file = and the path of a file with the token
         40:1: error: `header` is for credentials of type "header"; delete it, or write type = "header"
-        42:8: warning: credentials of type "aws" are not there yet, and this one is not used; write type = "bearer" or "header", or leave it for a later version
         44:8: error: "basic" is no `type` that is known; write one of bearer, header, aws
         45:1: error: `type` is missing; write type = and "bearer", "header" or "aws"
         "#);

@@ -129,6 +129,7 @@ impl<S: Store> Controller<S> {
                     self.put(id);
                 }
             }
+            Happening::Passed(id, stage) => self.passed(id, stage, now),
             Happening::Renewed(answer) => self.renewed(&answer, now),
             Happening::Requested(id, end) => self.requested(id, end, now),
             Happening::Started(job) => self.started(job),
@@ -150,7 +151,12 @@ impl<S: Store> Controller<S> {
                 self.options.machine_name = machine_name;
             }
             Happening::Source(source) => self.source = source,
-            Happening::Remove(id) => self.retire(id, RetireCause::Asked, now),
+            Happening::Make(token) => self.make(token, now),
+            Happening::Remove(id) => {
+                // One that is held for a person goes when a person says so.
+                self.on(id, Event::LetGo, now);
+                self.retire(id, RetireCause::Asked, now);
+            }
             Happening::Hold(id) => {
                 self.on(id, Event::Hold, now);
             }

@@ -1,10 +1,10 @@
 //! What the controller is told and what it asks for. Effects are carried out by the daemon, or by
 //! the simulation in virtual time; their answers come back as events.
 
-use crate::record::{Ending, JobRecord, MachineRecord};
+use crate::record::{Ending, JobRecord, MachineRecord, Stage};
 use std::collections::BTreeSet;
 
-use springtide_pool::{JobId, Limits, MachineId, RequestId, RetireCause, Source, Targets};
+use springtide_pool::{JobId, Limits, MachineId, RequestId, RetireCause, Source, Targets, Time};
 
 /// A machine as its provider lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub enum Happening {
     Probed(MachineId, bool),
     /// How a machine is reached was learned after it was made.
     Reach(MachineId, String),
+    /// A machine passed a stage of its boot.
+    Passed(MachineId, Stage),
     /// Leases were renewed.
     Renewed(Result<(), DriverFailure>),
     /// A job request ended.
@@ -124,6 +126,8 @@ pub enum Happening {
     },
     /// What is known of waiting jobs.
     Source(Source),
+    /// A person wants a machine of their own, made with this token: it is held once it is ready.
+    Make(u128),
     /// A person wants a machine gone.
     Remove(MachineId),
     /// A person keeps a machine.
@@ -151,8 +155,8 @@ pub enum Effect {
     Probe(Box<MachineRecord>),
     /// Call the driver's `destroy`.
     Destroy(Box<MachineRecord>),
-    /// Renew the leases of these provider ids until then, in epoch milliseconds.
-    Renew(Vec<String>, u64),
+    /// Renew the leases of these machines, whose ids are known, until then.
+    Renew(Vec<MachineRecord>, Time),
     /// Ask GitLab for a job.
     Request(RequestId),
     /// End a job request.
@@ -170,6 +174,8 @@ pub enum Effect {
     AbandonRun(JobId),
     /// Tell GitLab the final state of a job, until it has it.
     Finish(JobId, Ending),
+    /// A machine is gone for certain and its record dropped: forget what is kept of it elsewhere.
+    Forget(Box<MachineRecord>),
     /// A machine could not be made: for logs and metrics.
     CreateFailed(MachineId, DriverFailure),
     /// A machine goes: for logs and metrics.

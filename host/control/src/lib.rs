@@ -20,5 +20,7 @@ pub mod sqlite;
 pub use chain::{Chain, Patch};
 pub use controller::{Controller, Options};
 pub use event::{DriverFailure, Effect, Happening, RequestEnd, RunEnd, Seen, SeenState};
-pub use record::{Change, Ending, JobRecord, MachineRecord, MemoryStore, State, Store, StoreError};
+pub use record::{
+    Boot, Change, Ending, JobRecord, MachineRecord, MemoryStore, Stage, State, Store, StoreError,
+};
 pub use sqlite::SqliteStore;

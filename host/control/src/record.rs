@@ -5,7 +5,8 @@
 //! dropped only when GitLab has its final state.
 
 use serde::{Deserialize, Serialize};
-use springtide_pool::{JobId, JobPhase, Machine, MachineId, Time};
+use springtide_pool::{JobId, JobPhase, Machine, MachineId, Millis, Time};
+use std::collections::BTreeMap;
 
 /// A machine as the state knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,85 @@ pub struct MachineRecord {
     /// Whether the provider has accepted its removal.
     #[serde(default)]
     pub removal_accepted: bool,
+    /// When it passed each stage of its boot.
+    #[serde(default)]
+    pub boot: Boot,
+    /// Whether a person asked for it: once it is ready it is held for them.
+    #[serde(default)]
+    pub keep: bool,
+}
+
+/// What a machine passes on its way from asked for to ready, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its provider says that it runs.
+    Exists,
+    /// Its SSH port takes a connection.
+    Tcp,
+    /// A login over SSH succeeds.
+    Ssh,
+    /// Its first boot has done what the user data says.
+    FirstBoot,
+    /// Its helper and the operator's `ready_command` say that it can take a job.
+    Ready,
+}
+
+impl Stage {
+    /// All of them, first to last.
+    pub const ALL: [Stage; 5] = [
+        Stage::Exists,
+        Stage::Tcp,
+        Stage::Ssh,
+        Stage::FirstBoot,
+        Stage::Ready,
+    ];
+
+    /// Its name in logs, metrics and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Exists => "exists",
+            Stage::Tcp => "tcp",
+            Stage::Ssh => "ssh",
+            Stage::FirstBoot => "first-boot",
+            Stage::Ready => "ready",
+        }
+    }
+}
+
+/// When a machine passed each stage of its boot, for the first time. A machine that is a process of
+/// this host has no stages of SSH.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Boot(BTreeMap<Stage, Time>);
+
+impl Boot {
+    /// When it passed a stage.
+    #[must_use]
+    pub fn at(&self, stage: Stage) -> Option<Time> {
+        self.0.get(&stage).copied()
+    }
+
+    /// Notes that it passed a stage; the first time counts. Answers whether this is the first.
+    pub fn pass(&mut self, stage: Stage, now: Time) -> bool {
+        let first = !self.0.contains_key(&stage);
+        if first {
+            self.0.insert(stage, now);
+        }
+        first
+    }
+
+    /// The stages it passed, each with how long it took since the one before, the first since
+    /// `asked`.
+    pub fn lengths(&self, asked: Time) -> impl Iterator<Item = (Stage, Millis)> {
+        let mut before = asked;
+        self.0.iter().map(move |(stage, at)| {
+            let length = at.since(before);
+            before = before.max(*at);
+            (*stage, length)
+        })
+    }
 }
 
 /// How a job ended.

@@ -1,8 +1,8 @@
 //! A machine is judged by a list of its own scope: one that could not be listed says nothing.
 
 use springtide_control::{
-    Change, Controller, Effect, Happening, MachineRecord, MemoryStore, Options, Seen, SeenState,
-    Store,
+    Boot, Change, Controller, Effect, Happening, MachineRecord, MemoryStore, Options, Seen,
+    SeenState, Store,
 };
 use springtide_pool::{Limits, Machine, MachineId, Phase, Targets, Time};
 use std::collections::BTreeSet;
@@ -23,6 +23,8 @@ fn idle(id: u64, scope: &str) -> MachineRecord {
         reach: None,
         lease_until: Time(u64::MAX),
         removal_accepted: false,
+        boot: Boot::default(),
+        keep: false,
     }
 }
 

@@ -2,7 +2,7 @@
 //! that can't be used is named.
 
 use springtide_control::{
-    Change, JobRecord, MachineRecord, MemoryStore, SqliteStore, State, Store,
+    Boot, Change, JobRecord, MachineRecord, MemoryStore, SqliteStore, Stage, State, Store,
 };
 use springtide_pool::{JobId, JobPhase, Machine, MachineId, Phase, Time};
 use std::os::unix::fs::PermissionsExt;
@@ -23,6 +23,8 @@ fn machine(id: u64, phase: Phase) -> MachineRecord {
         reach: None,
         lease_until: Time(9),
         removal_accepted: false,
+        boot: Boot::default(),
+        keep: false,
     }
 }
 
@@ -70,6 +72,33 @@ fn what_is_committed_is_there_after_a_restart_and_as_in_memory() {
     assert_eq!(again.next_machine, 3);
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "others may read the state");
+}
+
+#[test]
+fn a_state_written_before_boots_were_noted_is_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let mut store = SqliteStore::open(&path, "one").unwrap();
+    let before = machine(1, Phase::Idle { since: Time(1) });
+    store.commit(&[Change::PutMachine(before.clone())]).unwrap();
+    drop(store);
+    let old = r#"{"machine":{"id":1,"phase":"idle","since":1,"builds":3,"made":7,"interrupted":false},"name":"ci-1","token":"token-1","provider-id":"i-1","scope":"scope","reach":null,"lease-until":9,"removal-accepted":false}"#;
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let changed = connection
+        .execute("UPDATE machine SET record = ?1", [old])
+        .unwrap();
+    assert_eq!(changed, 1);
+    drop(connection);
+    let mut store = SqliteStore::open(&path, "one").unwrap();
+    assert_eq!(
+        store.load().unwrap().machines,
+        std::slice::from_ref(&before)
+    );
+    let mut noted = before;
+    assert!(noted.boot.pass(Stage::Tcp, Time(20)));
+    noted.keep = true;
+    store.commit(&[Change::PutMachine(noted.clone())]).unwrap();
+    assert_eq!(store.load().unwrap().machines, [noted]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod logging;
+pub mod machine_log;
 pub mod metrics;
 pub mod pool_loop;
 pub mod runtime;

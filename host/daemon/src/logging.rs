@@ -1,6 +1,7 @@
 //! The daemon's own log: to standard error, as text or as JSON, at the level the file or the command
 //! line names. Its warnings and errors are counted.
 
+use crate::machine_log::MachineLog;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{Event, Level, Subscriber};
@@ -38,8 +39,8 @@ pub fn start(level: Option<&str>, format: Format) {
         .with_ansi(std::io::stderr().is_terminal());
     let log = tracing_subscriber::registry().with(filter).with(&COUNTED);
     let started = match format {
-        Format::Text => log.with(text).try_init(),
-        Format::Json => log.with(text.json()).try_init(),
+        Format::Text => log.with(MachineLog).with(text).try_init(),
+        Format::Json => log.with(MachineLog).with(text.json()).try_init(),
     };
     if let Err(error) = started {
         eprintln!("springtide: the log was started before: {error}");

@@ -35,7 +35,7 @@ enum Command {
         after_help = "Example:\n  springtide pool step < snapshot.json"
     )]
     Pool(commands::pool::Command),
-    /// List, keep or remove the machines of a running daemon.
+    /// List, make, enter, keep or remove the machines of a running daemon.
     #[command(
         subcommand,
         after_help = "Examples:\n  springtide machine ls\n  springtide machine hold ci-1"
@@ -84,7 +84,9 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Machine(command) => runtime()?.block_on(commands::machine::run(command))?,
+        Command::Machine(command) => {
+            return runtime()?.block_on(commands::machine::run(command));
+        }
         Command::Status(arguments) => runtime()?.block_on(commands::status::run(arguments))?,
         Command::Plugin(command) => return commands::plugin::run(command),
         Command::Policy(command) => commands::policy::run(command)?,

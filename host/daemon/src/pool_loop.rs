@@ -9,9 +9,9 @@ use crate::view::{PoolView, Watcher};
 use async_trait::async_trait;
 use springtide_control::{
     Controller, DriverFailure, Effect, Ending, Happening, JobRecord, MachineRecord, RequestEnd,
-    RunEnd, Seen, Store, StoreError,
+    RunEnd, Seen, Stage, Store, StoreError,
 };
-use springtide_pool::{JobId, JobPhase, RequestId, Time};
+use springtide_pool::{JobId, JobPhase, MachineId, RequestId, Time};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,10 +31,13 @@ pub trait Machines: Send + Sync + 'static {
     async fn list(&self) -> Result<Listing, DriverFailure>;
     /// Removes a machine; safe to repeat.
     async fn destroy(&self, record: &MachineRecord) -> Result<(), DriverFailure>;
-    /// Sets the end of leases, in epoch milliseconds.
-    async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure>;
-    /// Whether a machine can take a job, and how it is reached where that was not known.
-    async fn look(&self, record: &MachineRecord) -> Look;
+    /// Sets the end of leases.
+    async fn renew(&self, records: &[MachineRecord], until: Time) -> Result<(), DriverFailure>;
+    /// Whether a machine can take a job, and how it is reached where that was not known. Stages of
+    /// its boot are told as it passes them.
+    async fn look(&self, record: &MachineRecord, passing: &Passing) -> Look;
+    /// Forgets what is kept of a machine that is gone.
+    async fn forget(&self, _record: &MachineRecord) {}
 }
 
 /// The machines there are, as far as could be told.
@@ -93,6 +96,27 @@ impl Started {
     pub fn now(&self) {
         // A loop that is over needs not know.
         self.to.send(Happening::Started(self.job)).ok();
+    }
+}
+
+/// Says that a machine passed a stage of its boot.
+#[derive(Debug)]
+pub struct Passing {
+    machine: MachineId,
+    to: mpsc::UnboundedSender<Happening>,
+}
+
+impl Passing {
+    /// For this machine, to its pool's loop.
+    #[must_use]
+    pub fn new(machine: MachineId, to: mpsc::UnboundedSender<Happening>) -> Passing {
+        Passing { machine, to }
+    }
+
+    /// Says it.
+    pub fn stage(&self, stage: Stage) {
+        // A loop that is over needs not know.
+        self.to.send(Happening::Passed(self.machine, stage)).ok();
     }
 }
 
@@ -326,10 +350,14 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                 let to = self.to.clone();
                 self.spawn(
                     async move {
-                        let look = machines.look(&record).await;
+                        let passing = Passing::new(id, to.clone());
+                        let look = machines.look(&record, &passing).await;
                         if let Some(reach) = look.reach {
                             // A loop that is over needs not know.
                             to.send(Happening::Reach(id, reach)).ok();
+                        }
+                        if look.ready {
+                            tracing::info!(machine = record.name, "a machine is ready");
                         }
                         Happening::Probed(id, look.ready)
                     },
@@ -343,8 +371,8 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     Happening::Destroyed(id, Err(died())),
                 );
             }
-            Effect::Renew(ids, until) => self.spawn(
-                async move { Happening::Renewed(machines.renew(&ids, Time(until)).await) },
+            Effect::Renew(records, until) => self.spawn(
+                async move { Happening::Renewed(machines.renew(&records, until).await) },
                 Happening::Renewed(Err(died())),
             ),
             Effect::Request(id) => {
@@ -380,6 +408,9 @@ impl<S: Store + Send + 'static> PoolLoop<S> {
                     },
                     Happening::Finished(job),
                 );
+            }
+            Effect::Forget(record) => {
+                tokio::spawn(async move { machines.forget(&record).await });
             }
             Effect::CreateFailed(id, failure) => {
                 let machine = self.watcher.called(&self.controller, id);

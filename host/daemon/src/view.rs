@@ -2,7 +2,7 @@
 
 use crate::commands::pool::words;
 use serde::{Deserialize, Serialize};
-use springtide_control::{Controller, MachineRecord, Store};
+use springtide_control::{Controller, MachineRecord, Stage, Store};
 use springtide_pool::{
     Counts, JobPhase, Limits, MachineId, Millis, Phase, Pool, Reason, Targets, Time,
 };
@@ -118,6 +118,8 @@ pub enum Passage {
     Made,
     /// It is ready, so long after it was asked for.
     Ready(Millis),
+    /// It passed a stage of its boot, so long after the one before; told once it is ready.
+    Stage(Stage, Millis),
     /// It was given a job.
     Used,
     /// It is gone, so long after its removal was decided.
@@ -157,7 +159,15 @@ impl Watcher {
         }
         let first = self.last.is_none();
         self.last = Some((now, counts));
-        self.follow(&pool, first, now);
+        let ready = self.follow(&pool, first, now);
+        let booted = controller
+            .machines()
+            .filter(|at| ready.contains(&at.machine.id));
+        for record in booted {
+            let lengths = record.boot.lengths(record.machine.made);
+            let stages = lengths.map(|(stage, length)| Passage::Stage(stage, length));
+            self.passages.extend(stages);
+        }
         self.names = controller
             .machines()
             .map(|at| (at.machine.id, at.name.clone()))
@@ -181,7 +191,9 @@ impl Watcher {
     }
 
     /// Machines the state held already when the daemon started are not counted as made.
-    fn follow(&mut self, pool: &Pool, first: bool, now: Time) {
+    /// Answers which are ready now and were not before.
+    fn follow(&mut self, pool: &Pool, first: bool, now: Time) -> Vec<MachineId> {
+        let mut ready = Vec::new();
         let mut known = BTreeMap::new();
         for machine in &pool.machines {
             let before = self.known.remove(&machine.id);
@@ -197,6 +209,7 @@ impl Watcher {
             }
             if next == Known::Ready && before != Some(Known::Ready) {
                 self.passages.push(Passage::Ready(now.since(machine.made)));
+                ready.push(machine.id);
             }
         }
         for gone in std::mem::replace(&mut self.known, known).into_values() {
@@ -212,6 +225,7 @@ impl Watcher {
                 }
             }
         }
+        ready
     }
 
     /// What a machine is called; one that was dropped since the last look still has its name.
@@ -351,7 +365,14 @@ mod tests {
         controller
             .handle(Happening::Probed(id, true), Time(3000))
             .unwrap();
-        assert_eq!(at(&mut controller, 3000), [Passage::Ready(Millis(3000))]);
+        assert_eq!(
+            at(&mut controller, 3000),
+            [
+                Passage::Ready(Millis(3000)),
+                Passage::Stage(Stage::Exists, Millis(1000)),
+                Passage::Stage(Stage::Ready, Millis(2000)),
+            ]
+        );
         assert_eq!(at(&mut controller, 8000), []);
         controller
             .handle(Happening::Remove(id), Time(8000))

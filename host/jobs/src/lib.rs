@@ -20,5 +20,5 @@ mod words;
 pub use masking::{Masker, Secrets};
 pub use run::{JobRun, RunOutcome, run};
 pub use settings::JobSettings;
-pub use shell::{Shell, UnknownShell};
+pub use shell::{Shell, UnknownShell, quoted};
 pub use trace::{DEFAULT_OUTPUT_LIMIT, JobTrace};

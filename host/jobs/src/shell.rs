@@ -63,8 +63,9 @@ impl Shell {
     }
 }
 
-/// A word that a shell takes as it is.
-pub(crate) fn quoted(word: &str) -> String {
+/// A text as one word of a POSIX shell, whatever is in it; a NUL, which no word can hold, is left out.
+#[must_use]
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -70,6 +70,7 @@ fn context(settings: &str) -> CallContext {
     CallContext {
         runner: "elastic".into(),
         settings: settings.into(),
+        owner: String::new(),
     }
 }
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
+use thiserror::Error;
 
 /// All that one plugin may do. The default is nothing; writing to the log and asking for civil time
 /// need no grant.
@@ -27,6 +29,8 @@ pub struct HttpGrant {
     pub allow_private: bool,
     /// Names of credentials the host may apply.
     pub credentials: Vec<String>,
+    /// The actions of AWS's that a request signed for it may name; `None` is any.
+    pub actions: Option<Vec<String>>,
 }
 
 /// A tool a plugin may run.
@@ -39,6 +43,96 @@ pub struct ToolGrant {
     pub env: BTreeMap<String, String>,
     /// Leading arguments that may be used, `*` for any one; `None` is any arguments.
     pub allow: Option<Vec<Vec<String>>>,
+    /// Arguments that name what a machine's owner must be the owner of.
+    pub owned: Vec<Owned>,
+}
+
+/// One argument of a subcommand has to begin with the calling pool's owner mark and a dash; written
+/// `SUBCOMMAND:N`, where the subcommand itself is argument 0. `SUBCOMMAND:N/` is of a path, one of
+/// whose parts has to begin so. A subcommand of several words is the first arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Owned {
+    /// The tool's first argument, or its first ones with blanks between them.
+    pub subcommand: String,
+    /// Which argument; at least 1.
+    pub argument: usize,
+    /// Whether it is a path.
+    pub path: bool,
+}
+
+impl Owned {
+    /// Whether the rule is about a call with these arguments.
+    #[must_use]
+    pub fn is_about(&self, arguments: &[String]) -> bool {
+        let mut given = arguments.iter();
+        self.subcommand
+            .split(' ')
+            .all(|word| given.next().is_some_and(|given| given == word))
+    }
+
+    /// Whether a call with these arguments names what is this owner's.
+    #[must_use]
+    pub fn holds(&self, arguments: &[String], owner: &str) -> bool {
+        let Some(given) = arguments.get(self.argument) else {
+            return false;
+        };
+        let is_ours = |name: &str| {
+            let rest = name
+                .strip_prefix(owner)
+                .and_then(|rest| rest.strip_prefix('-'));
+            !owner.is_empty() && rest.is_some_and(|rest| !rest.is_empty())
+        };
+        if !self.path {
+            return is_ours(given);
+        }
+        let parts = || given.split('/');
+        given.starts_with('/') && parts().all(|part| part != "..") && parts().any(is_ours)
+    }
+}
+
+/// A text that is no rule of what is owned.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} names no argument; write a subcommand, a colon and the argument's number, such as \"clonevm:3\""
+)]
+pub struct OwnedError(String);
+
+impl FromStr for Owned {
+    type Err = OwnedError;
+
+    fn from_str(text: &str) -> Result<Owned, OwnedError> {
+        let error = || OwnedError(text.to_owned());
+        let (subcommand, argument) = text.rsplit_once(':').ok_or_else(error)?;
+        let (argument, path) = match argument.strip_suffix('/') {
+            Some(argument) => (argument, true),
+            None => (argument, false),
+        };
+        let argument: u8 = argument.parse().map_err(|_| error())?;
+        if subcommand.is_empty() || argument == 0 {
+            return Err(error());
+        }
+        Ok(Owned {
+            subcommand: subcommand.to_owned(),
+            argument: argument.into(),
+            path,
+        })
+    }
+}
+
+impl TryFrom<String> for Owned {
+    type Error = OwnedError;
+
+    fn try_from(text: String) -> Result<Owned, OwnedError> {
+        text.parse()
+    }
+}
+
+impl From<Owned> for String {
+    fn from(owned: Owned) -> String {
+        let end = if owned.path { "/" } else { "" };
+        format!("{}:{}{end}", owned.subcommand, owned.argument)
+    }
 }
 
 impl Grants {
@@ -87,5 +181,42 @@ mod tests {
         let both = operator.and(&shipped);
         assert!(both.files && !both.is_empty());
         assert_eq!(both.tools["vm"].path, PathBuf::from("/opt/vm"));
+    }
+
+    #[test]
+    fn what_is_owned_is_a_subcommand_and_the_number_of_an_argument() {
+        let owned: Owned = "clonevm:3".parse().unwrap();
+        assert_eq!((owned.subcommand.as_str(), owned.argument), ("clonevm", 3));
+        assert_eq!(String::from(owned), "clonevm:3");
+        for wrong in [
+            "",
+            "clonevm",
+            ":1",
+            "clonevm:",
+            "clonevm:0",
+            "clonevm:x",
+            "a:300",
+        ] {
+            assert!(wrong.parse::<Owned>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_the_owners_by_one_of_its_parts() {
+        let owned: Owned = "closemedium disk:2/".parse().unwrap();
+        assert_eq!(String::from(owned.clone()), "closemedium disk:2/");
+        let call = |path: &str| ["closemedium", "disk", path].map(str::to_owned);
+        assert!(owned.is_about(&call("/x")));
+        assert!(!owned.is_about(&["closemedium".to_owned()]));
+        for (path, ours) in [
+            ("/vms/us-1/disk.vdi", true),
+            ("/vms/them-1/disk.vdi", false),
+            ("/vms/us-1/../them-1/disk.vdi", false),
+            ("us-1/disk.vdi", false),
+            ("/vms/us-/disk.vdi", false),
+        ] {
+            assert_eq!(owned.holds(&call(path), "us"), ours, "{path}");
+        }
+        assert!(!owned.holds(&call("/vms/-1/disk.vdi"), ""));
     }
 }

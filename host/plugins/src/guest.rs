@@ -1,6 +1,7 @@
 //! What the host keeps for one call: its memory's limit, its voice in the log, its capabilities.
 
 use crate::capabilities::{Capabilities, Voice};
+use crate::contract::CallContext;
 use crate::wasi::Wasi;
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,10 +83,29 @@ impl ResourceLimiter for Bounds {
     }
 }
 
+/// Who a call is made for: what grants and credentials go by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// The runner's name; empty for the host itself.
+    pub(crate) runner: Arc<str>,
+    /// The owner mark of the runner's pool; empty where there is none.
+    pub(crate) owner: Arc<str>,
+}
+
+impl Caller {
+    pub(crate) fn of(context: &CallContext) -> Caller {
+        Caller {
+            runner: context.runner.as_str().into(),
+            owner: context.owner.as_str().into(),
+        }
+    }
+}
+
 /// One call's data. A call is all a store lives for.
 pub(crate) struct Guest {
     pub(crate) bounds: Bounds,
     pub(crate) voice: Voice,
+    pub(crate) caller: Caller,
     pub(crate) capabilities: Arc<Capabilities>,
     /// When the call ends, whatever it does; what it started ends then too.
     pub(crate) until: Instant,
@@ -98,6 +118,7 @@ impl Guest {
     pub(crate) fn new(
         bounds: Bounds,
         voice: Voice,
+        caller: Caller,
         capabilities: Arc<Capabilities>,
         until: Instant,
         deterministic: bool,
@@ -105,6 +126,7 @@ impl Guest {
         Guest {
             bounds,
             voice,
+            caller,
             capabilities,
             until,
             wasi: None,

@@ -112,6 +112,12 @@ impl Host {
         self.shared.credentials.set(credentials);
     }
 
+    /// Takes these credentials of single runners, by the runner's name and the credential's: each
+    /// comes before the one of its name that all share.
+    pub fn set_runner_credentials(&self, credentials: BTreeMap<(String, String), Credential>) {
+        self.shared.credentials.set_of_runners(credentials);
+    }
+
     /// Takes a file through all stages and keeps what each came to. Blocks for as long as compiling
     /// takes: keep it off async threads.
     #[must_use]

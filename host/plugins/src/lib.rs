@@ -22,9 +22,9 @@ mod wasi;
 
 pub use breaker::{Breaker, Outcome};
 pub use call::CallError;
-pub use capabilities::{Civil, Credential, Origin, OriginError, ZoneError, Zones};
+pub use capabilities::{Aws, AwsKeys, Civil, Credential, Origin, OriginError, ZoneError, Zones};
 pub use digest::{Digest, DigestError};
-pub use grants::{Grants, HttpGrant, ToolGrant};
+pub use grants::{Grants, HttpGrant, Owned, OwnedError, ToolGrant};
 pub use host::{Host, HostError, HostOptions};
 pub use load::{CacheError, LoadError, MAX_BYTES, Passed, Report, Source, Stage};
 pub use plugin::{Info, Plugin};

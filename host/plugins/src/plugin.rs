@@ -9,7 +9,7 @@ use crate::contract::{
 };
 use crate::digest::Digest;
 use crate::grants::Grants;
-use crate::guest::{Bounds, Guest};
+use crate::guest::{Bounds, Caller, Guest};
 use crate::host::Host;
 use crate::load::{LoadError, TRIAL, ceiling, default_deadline};
 use crate::schema::Schema;
@@ -128,8 +128,8 @@ impl Plugin {
             time: self.deadline("evaluate"),
             ..self.code.allowance()
         };
-        let guest = self.guest(&context.runner, &allowance);
-        let parameters = (context, view, proposal, state);
+        let guest = self.guest(context, &allowance);
+        let parameters = (context.travels(), view, proposal, state);
         let (answer,): (Result<Decision, PluginError>,) = if self.code.waits {
             without_waiting(call_async(
                 &self.code.pre,
@@ -154,10 +154,11 @@ impl Plugin {
         ))
     }
 
-    fn guest(&self, runner: &str, allowance: &Allowance) -> Guest {
+    fn guest(&self, context: &CallContext, allowance: &Allowance) -> Guest {
         Guest::new(
             Bounds::new(allowance.memory),
-            Voice::new(Arc::clone(&self.info.id), runner),
+            Voice::new(Arc::clone(&self.info.id), &context.runner),
+            Caller::of(context),
             Arc::clone(&self.capabilities),
             Instant::now() + allowance.time,
             allowance.fuel,
@@ -268,6 +269,7 @@ impl Code {
         let guest = Guest::new(
             Bounds::new(allowance.memory),
             Voice::new(id.into(), ""),
+            Caller::default(),
             capabilities,
             Instant::now() + TRIAL,
             allowance.fuel,

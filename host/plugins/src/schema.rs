@@ -32,6 +32,16 @@ pub enum SchemaError {
         "does not describe an object: settings are keys with values, so its type is \"object\""
     )]
     NotObject,
+    /// A mark the host does not know, which it would have to guess.
+    #[error("marks {property} with {mark}, which is none; write {instead}")]
+    Mark {
+        /// The property.
+        property: String,
+        /// The mark as it is written.
+        mark: String,
+        /// What it could be.
+        instead: &'static str,
+    },
 }
 
 /// What does not fit, and where.
@@ -60,7 +70,8 @@ impl Schema {
     pub fn new(text: &str) -> Result<Schema, SchemaError> {
         let value: Value =
             serde_json::from_str(text).map_err(|error| SchemaError::NotJson(error.to_string()))?;
-        if let Err(error) = jsonschema::draft202012::meta::validate(&value) {
+        let plain = plain(&value);
+        if let Err(error) = jsonschema::draft202012::meta::validate(&plain) {
             let at = error.instance_path().to_string();
             let place = if at.is_empty() { "" } else { " at " };
             return Err(SchemaError::NotSchema(format!("{error}{place}{at}")));
@@ -68,8 +79,12 @@ impl Schema {
         if value.get("type") != Some(&Value::from("object")) {
             return Err(SchemaError::NotObject);
         }
+        let properties = value.get("properties").and_then(Value::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            known_marks(name, property)?;
+        }
         let validator = jsonschema::draft202012::options()
-            .build(&value)
+            .build(&plain)
             .map_err(|error| SchemaError::NotSchema(error.to_string()))?;
         Ok(Schema { value, validator })
     }
@@ -202,8 +217,56 @@ impl Schema {
     }
 }
 
+/// A mark may say more than that it is there.
 fn marked(property: &Value, mark: &str) -> bool {
-    property.get(mark) == Some(&Value::Bool(true))
+    property
+        .get(mark)
+        .is_some_and(|value| value.is_string() || *value == Value::Bool(true))
+}
+
+/// The schema as others read it: there, `deprecated` says yes or no.
+fn plain(schema: &Value) -> Value {
+    let mut plain = schema.clone();
+    let properties = plain.get_mut("properties").and_then(Value::as_object_mut);
+    for (_, property) in properties.into_iter().flatten() {
+        if let Some(mark @ Value::String(_)) = property.get_mut("deprecated") {
+            *mark = Value::Bool(true);
+        }
+    }
+    plain
+}
+
+fn known_marks(name: &str, property: &Value) -> Result<(), SchemaError> {
+    let marks: [(&str, &[&str], &str); 2] = [
+        (
+            "secret",
+            &[
+                "aws.access-key-id",
+                "aws.secret-access-key",
+                "aws.session-token",
+            ],
+            "true, \"aws.access-key-id\", \"aws.secret-access-key\" or \"aws.session-token\"",
+        ),
+        (
+            "host-file",
+            &["user-data", "ssh-key"],
+            "true, \"user-data\" or \"ssh-key\"",
+        ),
+    ];
+    for (mark, known, instead) in marks {
+        let Some(value) = property.get(mark) else {
+            continue;
+        };
+        let good = value.is_boolean() || value.as_str().is_some_and(|text| known.contains(&text));
+        if !good {
+            return Err(SchemaError::Mark {
+                property: name.to_owned(),
+                mark: format!("{mark:?}: {value}"),
+                instead,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn kind(property: &Value) -> String {
@@ -260,6 +323,7 @@ mod tests {
             "spot": {"type": "boolean"},
             "tag": {"type": "array", "items": {"type": "string"}},
             "token": {"type": "string", "secret": true, "maxLength": 3},
+            "old": {"type": "string", "deprecated": "use disk instead"},
             "user-data": {"type": "string", "host-file": true}
           }}"#;
         Schema::new(text).unwrap()
@@ -291,10 +355,29 @@ mod tests {
                 r#"{"type":"object","properties":{"a":{"pattern":"("}}}"#,
                 "JSON Schema",
             ),
+            (
+                r#"{"type":"object","properties":{"a":{"secret":"aws.key"}}}"#,
+                "aws.access-key-id",
+            ),
+            (
+                r#"{"type":"object","properties":{"a":{"host-file":3}}}"#,
+                "user-data",
+            ),
         ] {
             let error = Schema::new(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_setting_may_say_what_to_use_in_its_place() {
+        let schema = |advice| {
+            format!(r#"{{"type":"object","properties":{{"a":{{"deprecated":{advice}}}}}}}"#)
+        };
+        for advice in ["true", r#""use b""#] {
+            assert!(Schema::new(&schema(advice)).is_ok(), "{advice}");
+        }
+        assert!(Schema::new(&schema("1")).is_err());
     }
 
     #[test]
@@ -353,7 +436,7 @@ mod tests {
     fn what_can_be_set_is_listed_with_its_marks() {
         let all = schema().settings();
         let find = |name: &str| all.iter().find(|one| one.name == name).unwrap();
-        assert_eq!(all.len(), 7);
+        assert_eq!(all.len(), 8);
         assert!(find("region").required && find("region").meaning == "Where.");
         assert_eq!(find("disk").default, Some(json!(16)));
         assert!(find("token").secret && find("user-data").host_file);

@@ -14,6 +14,7 @@ fn load(name: &str) -> Plugin {
 fn context(settings: &str) -> CallContext {
     CallContext {
         runner: "elastic".into(),
+        owner: String::new(),
         settings: settings.into(),
     }
 }

@@ -1,6 +1,7 @@
 //! `[runners.machine]`: how machines are made and how many stand idle.
 
 use super::World;
+use crate::engine::{ENGINE, EngineOptions, Wrong};
 use crate::report::{Report, Span};
 use crate::schema::nearest;
 use crate::walk::{Found, Text};
@@ -221,15 +222,6 @@ fn options(found: &Found, name: &str, report: &mut Report) -> Vec<MachineOption>
 
 /// Options that are not the driver's.
 fn of_host(option: &MachineOption, at: &Span, report: &mut Report) {
-    const ENGINE: [&str; 7] = [
-        "engine-install-url",
-        "engine-opt",
-        "engine-insecure-registry",
-        "engine-registry-mirror",
-        "engine-label",
-        "engine-storage-driver",
-        "engine-env",
-    ];
     let flag = option.flag.as_str();
     if flag.starts_with("swarm") {
         report.warning(
@@ -237,7 +229,19 @@ fn of_host(option: &MachineOption, at: &Span, report: &mut Report) {
             format!("the option {flag:?} is ignored: there is no swarm of machines"),
             "delete it",
         );
-    } else if option.is_host() && flag != "tls-san" && !ENGINE.contains(&flag) {
+    } else if flag == "tls-san" {
+        report.warning(
+            at,
+            "the option \"tls-san\" is ignored: Docker is reached through SSH, and has no certificates",
+            "delete it",
+        );
+    } else if flag == "engine-opt" && names_a_host(option) {
+        report.warning(
+            at,
+            "the flag `host` of dockerd is not obeyed: Docker is reached through SSH, and opens no port",
+            "delete it",
+        );
+    } else if option.is_host() && !ENGINE.contains(&flag) {
         let advice = match nearest(flag, ENGINE) {
             Some(near) => format!("write {near}, or delete it"),
             None => format!("write one of {}, or delete it", ENGINE.join(", ")),
@@ -247,7 +251,30 @@ fn of_host(option: &MachineOption, at: &Span, report: &mut Report) {
             format!("there is no option {flag:?}, and it is ignored"),
             advice,
         );
+    } else {
+        // Where %s stands, a machine's name will.
+        let value = option
+            .value
+            .as_ref()
+            .map(|value| value.replace("%s", "ci-1"));
+        if let Err(Wrong { what, example }) = EngineOptions::default().take(flag, value.as_deref())
+        {
+            report.error(
+                at,
+                format!("the option {flag:?} has to be {what}"),
+                format!("write \"{flag}={example}\""),
+            );
+        }
     }
+}
+
+/// Whether it tells dockerd where to listen.
+fn names_a_host(option: &MachineOption) -> bool {
+    let flag = option
+        .value
+        .as_deref()
+        .and_then(|value| value.split('=').next());
+    matches!(flag, Some("host" | "hosts"))
 }
 
 /// Reads periods.

@@ -98,11 +98,15 @@ pub(super) fn credentials(root: &Found, report: &mut Report) -> BTreeMap<String,
             None => continue,
         };
         match kind {
-            CredentialKind::Aws => report.warning(
-                &found.at("type"),
-                "credentials of type \"aws\" are not there yet, and this one is not used",
-                "write type = \"bearer\" or \"header\", or leave it for a later version",
-            ),
+            CredentialKind::Aws => {
+                if found.has("token_file") {
+                    report.error(
+                        &found.key_at("token_file"),
+                        "`token_file` is not for credentials of type \"aws\", whose keys are where AWS's tools look",
+                        "delete it, or write profile = and the name of a profile",
+                    );
+                }
+            }
             _ => {
                 needed(
                     found,
@@ -119,8 +123,16 @@ pub(super) fn credentials(root: &Found, report: &mut Report) -> BTreeMap<String,
                 "delete it, or write type = \"header\"",
             );
         }
+        if found.has("profile") && kind != CredentialKind::Aws {
+            report.error(
+                &found.key_at("profile"),
+                "`profile` is for credentials of type \"aws\"",
+                "delete it, or write type = \"aws\"",
+            );
+        }
         let credential = Credential {
             kind,
+            profile: found.filled("profile").map(str::to_owned),
             token_file: found.filled("token_file").map(PathBuf::from),
         };
         credentials.insert(name.to_owned(), credential);
@@ -201,7 +213,7 @@ fn http(
         );
     }
     for entry in found.texts("credentials") {
-        if credentials.contains_key(&entry.text) {
+        if credentials.contains_key(&entry.text) || entry.text == "aws" {
             continue;
         }
         let advice = match nearest(&entry.text, credentials.keys().map(String::as_str)) {
@@ -218,6 +230,7 @@ fn http(
         origins,
         allow_private: found.flag("allow_private").unwrap_or(false),
         credentials: found.strings("credentials"),
+        actions: found.has("actions").then(|| found.strings("actions")),
     }
 }
 
@@ -252,7 +265,8 @@ fn tools(grants: &Found, report: &mut Report) -> BTreeMap<String, ToolGrant> {
                 .text
                 .rsplit_once(':')
                 .is_some_and(|(command, number)| {
-                    !command.is_empty() && number.parse::<u8>().is_ok()
+                    let number = number.strip_suffix('/').unwrap_or(number);
+                    !command.is_empty() && number.parse::<u8>().is_ok_and(|number| number > 0)
                 });
             if !good {
                 report.error(
@@ -317,6 +331,8 @@ pub(super) fn pool(runner: &Found, report: &mut Report) -> PoolTable {
             .count("machine_tries")
             .unwrap_or(default.machine_tries),
         missing_grace: seconds("missing_grace", default.missing_grace),
+        ready_command: found.filled("ready_command").map(str::to_owned),
+        first_boot: found.filled("first_boot").map(PathBuf::from),
     }
 }
 

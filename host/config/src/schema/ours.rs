@@ -48,6 +48,7 @@ const HTTP: &Schema = &Schema {
         Key("origins", Texts),
         Key("allow_private", Flag),
         Key("credentials", Texts),
+        Key("actions", Texts),
     ],
 };
 
@@ -69,6 +70,7 @@ pub(super) const CREDENTIAL: &Schema = &Schema {
         Key("type", Text),
         Key("token_file", Text),
         Key("header", Text),
+        Key("profile", Text),
     ],
 };
 
@@ -82,6 +84,8 @@ pub(super) const POOL: &Schema = &Schema {
         Key("prepare_timeout", SOME),
         Key("machine_tries", SOME),
         Key("missing_grace", COUNT),
+        Key("ready_command", Text),
+        Key("first_boot", Text),
     ],
 };
 

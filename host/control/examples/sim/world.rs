@@ -191,7 +191,7 @@ impl World {
             Effect::AbandonRun(job) => {
                 self.abandoned.insert((life, job));
             }
-            Effect::CreateFailed(..) | Effect::Goes(..) => {}
+            Effect::CreateFailed(..) | Effect::Goes(..) | Effect::Forget(_) => {}
             Effect::Probe(_) => self.soon(5, 50, Item::Serve(life, effect)),
             Effect::Create(_) => self.soon(50, 4_000, Item::Serve(life, effect)),
             _ => self.soon(20, 1_500, Item::Serve(life, effect)),
@@ -244,7 +244,8 @@ impl World {
             Effect::CancelRequest(_)
             | Effect::AbandonRun(_)
             | Effect::CreateFailed(..)
-            | Effect::Goes(..) => return,
+            | Effect::Goes(..)
+            | Effect::Forget(_) => return,
         };
         self.soon(5, 500, Item::Answer(life, answer));
     }

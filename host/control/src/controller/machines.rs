@@ -3,14 +3,32 @@
 
 use super::{Controller, Tries};
 use crate::event::{DriverFailure, Effect, Seen, SeenState};
-use crate::record::{Change, Ending, MachineRecord, Store};
+use crate::record::{Boot, Change, Ending, MachineRecord, Stage, Store};
 use rand::Rng;
 use springtide_pool::{Event, JobId, Machine, MachineId, Millis, Phase, RetireCause, Time};
 use std::collections::BTreeSet;
 
 impl<S: Store> Controller<S> {
     pub(super) fn intend(&mut self, now: Time) {
-        let token = format!("{:032x}", self.rng.random::<u128>());
+        let token = self.rng.random();
+        self.intend_as(token, false, now);
+    }
+
+    /// A machine that a person asks for. It counts against the limit as any other.
+    pub(super) fn make(&mut self, token: u128, now: Time) {
+        let limit = usize::try_from(self.options.limits.limit).unwrap_or(usize::MAX);
+        if self.closing || self.paused || (limit > 0 && self.machines.len() >= limit) {
+            tracing::warn!(
+                limit,
+                "no machine is made for a person: the limit is reached, or the pool makes none"
+            );
+            return;
+        }
+        self.intend_as(token, true, now);
+    }
+
+    fn intend_as(&mut self, token: u128, keep: bool, now: Time) {
+        let token = format!("{token:032x}");
         let name = self.options.machine_name.replace("%s", &token[..12]);
         let record = MachineRecord {
             machine: Machine {
@@ -27,6 +45,8 @@ impl<S: Store> Controller<S> {
             reach: None,
             lease_until: now.after(self.options.lease),
             removal_accepted: false,
+            boot: Boot::default(),
+            keep,
         };
         self.add(record);
     }
@@ -44,6 +64,7 @@ impl<S: Store> Controller<S> {
         if let Some(record) = self.machines.remove(&id) {
             self.by_token.remove(&record.token);
             self.changes.push(Change::DropMachine(id));
+            self.effects.push(Effect::Forget(Box::new(record)));
         }
         self.creates.remove(&id);
         self.destroys.remove(&id);
@@ -123,6 +144,7 @@ impl<S: Store> Controller<S> {
         let phase = self.machines[&id].machine.phase;
         match phase {
             Phase::Creating { .. } if seen.state == SeenState::Running => {
+                self.passed(id, Stage::Exists, now);
                 self.on(id, Event::Exists, now);
             }
             Phase::Missing { .. } => {
@@ -217,6 +239,8 @@ impl<S: Store> Controller<S> {
             reach: None,
             lease_until: Time(0),
             removal_accepted: false,
+            boot: Boot::default(),
+            keep: false,
         });
         Some(id)
     }
@@ -274,6 +298,15 @@ impl<S: Store> Controller<S> {
         }
     }
 
+    /// The first time a machine passes a stage of its boot is written down.
+    pub(super) fn passed(&mut self, id: MachineId, stage: Stage, now: Time) {
+        if let Some(record) = self.machines.get_mut(&id)
+            && record.boot.pass(stage, now)
+        {
+            self.put(id);
+        }
+    }
+
     pub(super) fn probed(&mut self, id: MachineId, ready: bool, now: Time) {
         let tries = self.probes.entry(id).or_default();
         tries.under_way = false;
@@ -283,7 +316,11 @@ impl<S: Store> Controller<S> {
             return;
         };
         if ready && self.on(id, Event::Ready, now) {
+            self.passed(id, Stage::Ready, now);
             self.probes.remove(&id);
+            if self.machines.get(&id).is_some_and(|record| record.keep) {
+                self.on(id, Event::Hold, now);
+            }
             if self.boots.len() == 20 {
                 self.boots.remove(0);
             }
@@ -346,15 +383,18 @@ impl<S: Store> Controller<S> {
 
     fn settled(&self) -> bool {
         self.strangers.is_empty()
-            && self.machines.values().all(|record| {
-                !matches!(
-                    record.machine.phase,
+            && self
+                .machines
+                .values()
+                .all(|record| match record.machine.phase {
                     Phase::Intended { .. }
-                        | Phase::Creating { .. }
-                        | Phase::Retiring { .. }
-                        | Phase::Missing { .. }
-                )
-            })
+                    | Phase::Creating { .. }
+                    | Phase::Retiring { .. }
+                    | Phase::Missing { .. } => false,
+                    // The list is what tells how it is reached.
+                    Phase::Booting { .. } => record.reach.is_some(),
+                    _ => true,
+                })
     }
 
     /// Hands out the calls that are due.
@@ -403,23 +443,23 @@ impl<S: Store> Controller<S> {
 
     fn renew_leases(&mut self, now: Time) {
         let until = now.after(self.options.lease);
-        let mut ids = Vec::new();
+        let mut renewed = Vec::new();
         for record in self.machines.values_mut() {
-            let Some(id) = &record.provider_id else {
+            if record.provider_id.is_none() {
                 continue;
-            };
+            }
             if matches!(record.machine.phase, Phase::Retiring { .. }) {
                 continue;
             }
-            ids.push(id.clone());
             record.lease_until = until;
+            renewed.push(record.clone());
             self.changes.push(Change::PutMachine(record.clone()));
         }
-        if ids.is_empty() {
+        if renewed.is_empty() {
             self.renew.not_before = now.after(Millis(self.options.lease.0 / 4));
         } else {
             self.renew.under_way = true;
-            self.effects.push(Effect::Renew(ids, until.0));
+            self.effects.push(Effect::Renew(renewed, until));
         }
     }
 

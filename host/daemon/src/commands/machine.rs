@@ -1,5 +1,9 @@
 //! `springtide machine`: the machines of a running daemon.
 
+mod create;
+mod enter;
+mod inspect;
+
 use super::asking::Daemon;
 use crate::runtime::socket::{Act, Ask};
 use crate::table::{Table, duration, say};
@@ -7,6 +11,7 @@ use crate::view::MachineRow;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
+use std::process::ExitCode;
 
 /// Commands about machines.
 #[derive(Subcommand, Debug)]
@@ -21,6 +26,38 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a machine of a runner for yourself: it takes no job and stays until you remove it.
+    ///
+    ///   springtide machine create --runner elastic
+    ///   springtide machine ssh ci-3f6c0a9d41be
+    ///   springtide machine rm ci-3f6c0a9d41be
+    #[command(verbatim_doc_comment)]
+    Create(create::Arguments),
+    /// Open a shell on a machine, or run a command there, over SSH with the pinned host key.
+    ///
+    ///   springtide machine ssh ci-3f6c0a9d41be
+    ///   springtide machine ssh ci-3f6c0a9d41be -- docker ps
+    ///
+    /// It exits with the command's exit code. A job may run there: `springtide machine hold` keeps
+    /// others away. A machine of the driver `local` is a directory of this host: the shell begins there.
+    #[command(verbatim_doc_comment)]
+    Ssh(enter::SshArguments),
+    /// Print what points Docker's client at a machine, for a shell to evaluate.
+    ///
+    ///   springtide machine env ci-3f6c0a9d41be
+    ///   eval "$(springtide machine env ci-3f6c0a9d41be)" && docker ps
+    #[command(verbatim_doc_comment)]
+    Env(enter::EnvArguments),
+    /// Show all that the state holds of a machine: its boot in stages, its settings, how it is reached.
+    ///
+    ///   springtide machine inspect ci-3f6c0a9d41be --json
+    #[command(verbatim_doc_comment)]
+    Inspect(inspect::Arguments),
+    /// Show what was logged and decided about a machine of late; also of one that is gone.
+    ///
+    ///   springtide machine logs ci-3f6c0a9d41be
+    #[command(verbatim_doc_comment)]
+    Logs(inspect::Arguments),
     /// Remove machines: each goes when its job, if it has one, is over.
     #[command(after_help = "Example:\n  springtide machine rm ci-1")]
     Rm(Named),
@@ -55,9 +92,29 @@ struct Row {
 ///
 /// # Errors
 /// Where no daemon answers, or a machine is not there.
-pub async fn run(command: Command) -> Result<()> {
+pub async fn run(command: Command) -> Result<ExitCode> {
     let (named, act, done) = match command {
-        Command::Ls { daemon, json } => return list(&daemon, json).await,
+        Command::Ls { daemon, json } => {
+            list(&daemon, json).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Create(arguments) => {
+            create::run(&arguments).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Ssh(arguments) => return enter::ssh(&arguments).await,
+        Command::Env(arguments) => {
+            enter::env(&arguments).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Inspect(arguments) => {
+            inspect::inspect(&arguments).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Logs(arguments) => {
+            inspect::logs(&arguments).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Rm(named) => (named, Act::Remove, "goes when no job runs on it"),
         Command::Hold(named) => (named, Act::Hold, "is kept"),
         Command::Release(named) => (named, Act::Release, "goes on"),
@@ -72,7 +129,7 @@ pub async fn run(command: Command) -> Result<()> {
             say(&format!("{} {done}\n", row.machine.name))?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(daemon: &Daemon, json: bool) -> Result<()> {

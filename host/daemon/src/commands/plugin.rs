@@ -1,5 +1,6 @@
 //! `springtide plugin`: what plugins there are, what they are, and whether a file is one.
 
+mod conformance;
 mod directory;
 
 pub use directory::Directory;
@@ -54,6 +55,22 @@ pub enum Command {
     ///   springtide plugin check ./quiet-nights.wasm
     #[command(verbatim_doc_comment)]
     Check(CheckArgs),
+    /// Try whether a driver does what the daemon relies on, and print a row a case.
+    ///
+    /// It makes machines at the provider, with the grants, the credentials and a runner's MachineOptions
+    /// of a configuration, and removes them again, also on Ctrl-C; machines that it did not make are left
+    /// alone. A case is one promise: that a token makes one machine, also where the answer was lost or
+    /// two calls came at once; that a list shows it; that what a create leaves that dies at any step can be
+    /// swept; that another owner's machines stand. The page on conformance has them all.
+    ///
+    /// Exits with 1 if a case fails, or something could not be removed.
+    ///
+    ///   springtide plugin conformance ./proxmox.wasm --config config.toml
+    ///   springtide plugin conformance local --config config.toml --only create --only list
+    ///   springtide plugin conformance local --config config.toml \
+    ///     --fault 'full={"local-fail-create": 100}=capacity|transient'
+    #[command(verbatim_doc_comment)]
+    Conformance(conformance::Arguments),
     /// Have a running daemon load a plugin's file again.
     ///
     /// A daemon takes changed files up by itself, but for a plugin with grants only where nobody but
@@ -124,6 +141,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::List(arguments) => list(&arguments),
         Command::Inspect(arguments) => inspect(&arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Reload(arguments) => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -179,6 +179,7 @@ impl Policy<'_> {
         let context = CallContext {
             runner: "eval".into(),
             settings,
+            owner: String::new(),
         };
         let proposal = question.proposal.map_or_else(Targets::default, |one| one.0);
         let state = question.state.map_or_else(Vec::new, |state| state.0);

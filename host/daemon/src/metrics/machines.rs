@@ -3,7 +3,7 @@
 use super::{Metrics, RunnerLabels};
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
     exponential_buckets,
 };
 use springtide_pool::{Counts, Targets};
@@ -16,6 +16,7 @@ pub(super) struct Machines {
     creation: Histogram,
     removal: Histogram,
     failed_creation: Histogram,
+    boot_stages: HistogramVec,
     phases: IntGaugeVec,
     targets: GaugeVec,
 }
@@ -82,6 +83,14 @@ impl Machines {
                 "From the decision to gone.",
                 CALLS.to_vec(),
             ))?,
+            boot_stages: HistogramVec::new(
+                HistogramOpts::new(
+                    "springtide_boot_stage_seconds",
+                    "How long machines took for each stage of their boot, of those that got ready.",
+                )
+                .buckets(exponential_buckets(0.25, 2.0, 12)?),
+                &["stage"],
+            )?,
             failed_creation: Histogram::with_opts(seconds(
                 "gitlab_runner_autoscaling_machine_failed_creation_duration_seconds",
                 "From asked for to the failure of a call that makes it.",
@@ -99,12 +108,13 @@ impl Machines {
                 &["runner_name", "target"],
             )?,
         };
-        let all: [Box<dyn Collector>; 7] = [
+        let all: [Box<dyn Collector>; 8] = [
             Box::new(machines.states.clone()),
             Box::new(machines.actions.clone()),
             Box::new(machines.creation.clone()),
             Box::new(machines.removal.clone()),
             Box::new(machines.failed_creation.clone()),
+            Box::new(machines.boot_stages.clone()),
             Box::new(machines.phases.clone()),
             Box::new(machines.targets.clone()),
         ];
@@ -116,6 +126,14 @@ impl Machines {
 }
 
 impl Metrics {
+    /// A machine that is ready took so many seconds for this stage of its boot.
+    pub fn boot_stage(&self, stage: &str, seconds: f64) {
+        self.machines
+            .boot_stages
+            .with_label_values(&[stage])
+            .observe(seconds);
+    }
+
     /// Machines of all pools, summed, each pool with how many of its removals do not succeed. The
     /// states of GitLab Runner are always all there; a machine out of sight is in none of them.
     pub fn states<'a>(&self, pools: impl IntoIterator<Item = (&'a Counts, u32)>) {

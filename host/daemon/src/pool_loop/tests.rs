@@ -66,11 +66,11 @@ impl Machines for World {
         Ok(())
     }
 
-    async fn renew(&self, _: &[String], _: Time) -> Result<(), DriverFailure> {
+    async fn renew(&self, _: &[MachineRecord], _: Time) -> Result<(), DriverFailure> {
         Ok(())
     }
 
-    async fn look(&self, _: &MachineRecord) -> Look {
+    async fn look(&self, _: &MachineRecord, _: &Passing) -> Look {
         Look {
             ready: true,
             reach: None,

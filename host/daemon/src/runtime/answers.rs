@@ -1,15 +1,21 @@
 //! What the daemon answers over its socket.
 
+mod machines;
+
+pub use machines::{Diary, MachineDoor, Portrait};
+
 use super::policies::Heard;
 use super::pools::{PoolHandle, Pools};
-use super::socket::{Act, Ask};
+use super::reach::Ways;
+use super::socket::Ask;
 use crate::commands::pool::Snapshot;
 use crate::view::{MachineRow, Said, Totals};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use springtide_control::Happening;
 use springtide_pool::{Counts, Limits, MachineId, Source, Targets};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How a daemon stands, whole.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -82,11 +88,24 @@ pub trait Plugins: Send + Sync {
     async fn reload(&self, id: &str) -> Result<PluginStatus>;
 }
 
+/// What answers are made from.
+pub struct Behind {
+    /// The pools.
+    pub pools: Pools,
+    /// The plugins.
+    pub plugins: Arc<dyn Plugins>,
+    /// The state's file.
+    pub state: PathBuf,
+    /// The ways to machines.
+    pub ways: Ways,
+}
+
 /// Answers one question.
 ///
 /// # Errors
 /// Where what it names is not there; the text is for a person.
-pub async fn answer(ask: Ask, pools: &Pools, plugins: &dyn Plugins) -> Result<Value> {
+pub async fn answer(ask: Ask, behind: &Behind) -> Result<Value> {
+    let (pools, plugins) = (&behind.pools, &*behind.plugins);
     match ask {
         Ask::Status => Ok(serde_json::to_value(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,7 +139,11 @@ pub async fn answer(ask: Ask, pools: &Pools, plugins: &dyn Plugins) -> Result<Va
                 .collect();
             Ok(rows.into())
         }
-        Ask::Machine { machine, act } => act_on(pools, &machine, act),
+        Ask::Machine { machine, act } => machines::act_on(pools, &machine, act),
+        Ask::Inspect { machine } => machines::inspect(behind, &machine).await,
+        Ask::Door { machine } => machines::door(behind, &machine).await,
+        Ask::Log { machine } => machines::log(pools, &machine),
+        Ask::Make { runner } => machines::make(&one(pools, runner.as_deref())?).await,
         Ask::ReloadPlugin { plugin } => Ok(serde_json::to_value(plugins.reload(&plugin).await?)?),
     }
 }
@@ -162,29 +185,4 @@ fn one(pools: &Pools, runner: Option<&str>) -> Result<PoolHandle> {
             .map(|(_, pool)| pool.clone())
             .with_context(|| format!("no runner is called {name}; there are {}", names())),
     }
-}
-
-fn act_on(pools: &Pools, machine: &str, act: Act) -> Result<Value> {
-    for (_, pool) in pools.all() {
-        let found = pool
-            .view
-            .borrow()
-            .machines
-            .iter()
-            .find(|row| row.name == machine || row.id.as_deref() == Some(machine))
-            .cloned();
-        let Some(row) = found else { continue };
-        let id = MachineId(row.number);
-        let what = match act {
-            Act::Remove => Happening::Remove(id),
-            Act::Hold => Happening::Hold(id),
-            Act::Release => Happening::LetGo(id),
-        };
-        pool.tell
-            .as_ref()
-            .and_then(|tell| tell.send(what).ok())
-            .with_context(|| format!("the pool of {} has ended", pool.name))?;
-        return Ok(json!({ "runner": pool.name, "machine": row }));
-    }
-    bail!("no machine is called {machine}; `springtide machine ls` lists them")
 }

@@ -1,6 +1,7 @@
 //! The whole daemon: its configuration read and read again, its pools, its signals, its end.
 
-use super::answers::answer;
+use super::answers::{Behind, answer};
+use super::boots::Boots;
 use super::identity::Identities;
 use super::plugins::Installed;
 use super::pool::{self, Common, Order, Started};
@@ -114,10 +115,23 @@ impl Daemon {
             exporter::serve(address, metrics.clone(), pools.clone(), slots.clone()).await?;
         }
         let plugins = Installed::start(config, &directory, beside.clone(), metrics.clone()).await?;
-        let answering = (pools.clone(), Arc::clone(&plugins));
+        let helper = match &config.springtide.helper {
+            Some(helper) => helper.clone(),
+            None => paths::shipped("springtide-helper"),
+        };
+        let ssh = directory.join("ssh");
+        let ways = tokio::task::spawn_blocking(move || Ways::new(&helper, &ssh))
+            .await?
+            .context("preparing the ways to machines")?;
+        let behind = Arc::new(Behind {
+            pools: pools.clone(),
+            plugins: Arc::clone(&plugins) as Arc<_>,
+            state: state.clone(),
+            ways: ways.clone(),
+        });
         tokio::spawn(socket::serve(listener, move |ask| {
-            let (pools, plugins) = answering.clone();
-            async move { answer(ask, &pools, &*plugins).await }
+            let behind = Arc::clone(&behind);
+            async move { answer(ask, &behind).await }
         }));
         let system_id =
             springtide_config::system_id(&start.config).context("making this manager's id")?;
@@ -127,12 +141,9 @@ impl Daemon {
                 "the id of this manager can't be written beside the configuration, so GitLab may list it twice after a restart"
             );
         }
-        let helper = match &config.springtide.helper {
-            Some(helper) => helper.clone(),
-            None => paths::shipped("springtide-helper"),
-        };
         let common = Arc::new(Common {
             state,
+            boots: Boots::of(&directory, &beside),
             directory,
             beside,
             system_id: system_id.id,
@@ -141,7 +152,7 @@ impl Daemon {
             pools,
             slots,
             turns: Turns::default(),
-            ways: Ways::new(&helper),
+            ways,
             interrupt: CancellationToken::new(),
             claims: std::sync::Mutex::default(),
         });

@@ -1,19 +1,26 @@
 //! Machines through a driver component. Each call goes to the driver, and with the settings, that the
 //! machine was made with; a list is of every scope the pool has machines in, or it is none.
 
+use super::boots::{self, Boots};
 use super::policies::Find;
-use super::reach::{self, Ways};
+use super::reach::{self, NotWound, Ways};
 use super::scope::Scope;
+use super::setup::Setup;
 use crate::metrics::Metrics;
-use crate::pool_loop::{Listing, Look, Machines};
+use crate::pool_loop::{Listing, Look, Machines, Passing, now};
 use async_trait::async_trait;
-use springtide_control::{DriverFailure, MachineRecord, Seen, SeenState};
+use futures_util::StreamExt;
+use springtide_control::{DriverFailure, MachineRecord, Seen, SeenState, Stage};
 use springtide_plugins::contract::{CallContext, Creation, Machine, MachineState, PluginError};
 use springtide_plugins::{Breaker, CallError, Outcome, Plugin};
 use springtide_pool::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Machines whose leases are wound at once.
+const WINDING: usize = 16;
 
 /// Whose machines these are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +38,22 @@ pub struct DriverMachines {
     plugins: Arc<dyn Find>,
     marks: Marks,
     ways: Ways,
+    boots: Boots,
+    setup: watch::Receiver<Arc<Setup>>,
     metrics: Metrics,
     known: Mutex<Known>,
+}
+
+/// What the machines of a pool are made and reached with, beside their driver.
+pub struct Means {
+    /// The ways to machines.
+    pub ways: Ways,
+    /// The user data of those that are there.
+    pub boots: Boots,
+    /// The runner's entry as it is now.
+    pub setup: watch::Receiver<Arc<Setup>>,
+    /// What becomes of calls is counted here.
+    pub metrics: Metrics,
 }
 
 /// The scopes with machines in them, and which machine is in which.
@@ -42,6 +63,8 @@ struct Known {
     by_id: BTreeMap<String, String>,
     /// One for each scope and function: creations that fail hold up no removal.
     breakers: BTreeMap<(String, &'static str), Breaker>,
+    /// Machines that have no timer, and of which that was said.
+    untimed: BTreeSet<String>,
 }
 
 impl DriverMachines {
@@ -59,15 +82,16 @@ impl DriverMachines {
     pub fn new(
         plugins: Arc<dyn Find>,
         marks: Marks,
-        ways: Ways,
-        metrics: Metrics,
+        means: Means,
         records: &[MachineRecord],
     ) -> DriverMachines {
         let machines = DriverMachines {
             plugins,
             marks,
-            ways,
-            metrics,
+            ways: means.ways,
+            boots: means.boots,
+            setup: means.setup,
+            metrics: means.metrics,
             known: Mutex::default(),
         };
         for record in records {
@@ -86,7 +110,7 @@ impl DriverMachines {
         if !scope.is_empty() && !known.scopes.contains(scope) {
             known.scopes.insert(scope.to_owned());
             if let Ok(scope) = Scope::read(scope) {
-                self.plugins.note_scope(&scope);
+                self.plugins.note_scope(&scope, &self.marks.owner);
             }
         }
         if let Some(id) = id {
@@ -110,6 +134,7 @@ impl DriverMachines {
         let context = CallContext {
             settings: scope.settings_for(machine).to_string(),
             runner: scope.runner,
+            owner: self.marks.owner.clone(),
         };
         Ok(Call { plugin, context })
     }
@@ -235,6 +260,86 @@ impl DriverMachines {
     }
 }
 
+impl DriverMachines {
+    /// What is asked for: the same each time for one record.
+    async fn creation(
+        &self,
+        record: &MachineRecord,
+        call: &Call,
+    ) -> Result<Creation, DriverFailure> {
+        // Files of ours may be back at the next try.
+        let wanting = |why: String| DriverFailure::Transient(why);
+        let key = self.ways.public_key(&record.scope).await;
+        let key = key.map_err(|error| wanting(error.to_string()))?;
+        let scope = Scope::read(&record.scope).ok();
+        let user = scope.and_then(|scope| boots::ssh_user(&scope, call.plugin.schema().value()));
+        let setup = self.setup.borrow().clone();
+        let user_data = self
+            .boots
+            .user_data(record, &setup, user, key.clone())
+            .await
+            .map_err(wanting)?;
+        Ok(Creation {
+            token: record.token.clone(),
+            name: record.name.clone(),
+            owner: self.marks.owner.clone(),
+            pool: self.marks.pool.clone(),
+            manager: self.marks.manager.clone(),
+            lease_until: record.lease_until.whole_seconds(),
+            user_data: Some(user_data),
+            ssh_key: Some(key),
+            ..Creation::default()
+        })
+    }
+
+    /// Tells providers of the new end of leases.
+    async fn renew_leases(
+        &self,
+        records: &[MachineRecord],
+        until: Time,
+    ) -> Result<(), DriverFailure> {
+        let mut by_scope: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for record in records {
+            if let Some(id) = &record.provider_id {
+                by_scope
+                    .entry(record.scope.as_str())
+                    .or_default()
+                    .push(id.clone());
+            }
+        }
+        for (scope, ids) in by_scope {
+            let call = self.call(scope, None)?;
+            let renewed = call
+                .plugin
+                .renew_leases(&call.context, &ids, until.whole_seconds());
+            self.through(scope, &call, "renew-leases", renewed).await?;
+        }
+        Ok(())
+    }
+
+    /// Winds the timers on machines: one that can't be reached now is wound the next time.
+    async fn wind(&self, records: &[MachineRecord], until: Time) {
+        let seconds = until.since(now()).0 / 1000;
+        let booted = records.iter().filter(|at| at.boot.at(Stage::Ssh).is_some());
+        let winding: Vec<_> = booted
+            .map(|record| self.wind_one(record, seconds))
+            .collect();
+        let mut winding = futures_util::stream::iter(winding).buffer_unordered(WINDING);
+        while winding.next().await.is_some() {}
+    }
+
+    async fn wind_one(&self, record: &MachineRecord, seconds: u64) {
+        let Err(error) = self.ways.wind(record, seconds).await else {
+            return;
+        };
+        let name = &record.name;
+        if matches!(error, NotWound::NoTimer) && !self.known().untimed.insert(name.clone()) {
+            return;
+        }
+        tracing::warn!(machine = name, %error, "a machine's own timer could not be wound");
+    }
+}
+
 /// A clock that does not jump, for what must only pass.
 fn clock() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -255,15 +360,7 @@ impl Machines for DriverMachines {
     async fn create(&self, record: &MachineRecord) -> Result<Seen, DriverFailure> {
         self.note_scope(&record.scope);
         let call = self.call(&record.scope, Some(&record.name))?;
-        let creation = Creation {
-            token: record.token.clone(),
-            name: record.name.clone(),
-            owner: self.marks.owner.clone(),
-            pool: self.marks.pool.clone(),
-            manager: self.marks.manager.clone(),
-            lease_until: record.lease_until.whole_seconds(),
-            ..Creation::default()
-        };
+        let creation = self.creation(record, &call).await?;
         let made = call.plugin.create(&call.context, &creation);
         let machine = self.through(&record.scope, &call, "create", made).await?;
         Ok(self.seen(machine, &record.scope))
@@ -322,30 +419,18 @@ impl Machines for DriverMachines {
         self.through(&record.scope, &call, "destroy", gone).await
     }
 
-    async fn renew(&self, ids: &[String], until: Time) -> Result<(), DriverFailure> {
-        let mut by_scope: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        {
-            let known = self.known();
-            for id in ids {
-                if let Some(scope) = known.by_id.get(id) {
-                    by_scope.entry(scope.clone()).or_default().push(id.clone());
-                }
-            }
-        }
-        for (scope, ids) in by_scope {
-            let call = self.call(&scope, None)?;
-            let renewed = call
-                .plugin
-                .renew_leases(&call.context, &ids, until.whole_seconds());
-            self.through(&scope, &call, "renew-leases", renewed).await?;
-        }
-        Ok(())
+    async fn renew(&self, records: &[MachineRecord], until: Time) -> Result<(), DriverFailure> {
+        // A machine that no provider can be told of is looked after all the same.
+        let (renewed, ()) =
+            tokio::join!(self.renew_leases(records, until), self.wind(records, until));
+        renewed
     }
 
-    async fn look(&self, record: &MachineRecord) -> Look {
+    async fn look(&self, record: &MachineRecord, passing: &Passing) -> Look {
+        let command = self.setup.borrow().runner.pool.ready_command.clone();
         if record.reach.is_some() {
             return Look {
-                ready: self.ways.ready(record).await,
+                ready: self.ways.ready(record, command.as_deref(), passing).await,
                 reach: None,
             };
         }
@@ -369,8 +454,14 @@ impl Machines for DriverMachines {
             ..record.clone()
         };
         Look {
-            ready: self.ways.ready(&record).await,
+            ready: self.ways.ready(&record, command.as_deref(), passing).await,
             reach,
         }
+    }
+
+    async fn forget(&self, record: &MachineRecord) {
+        self.known().untimed.remove(&record.name);
+        self.ways.forget(&record.name).await;
+        self.boots.forget(&record.token).await;
     }
 }

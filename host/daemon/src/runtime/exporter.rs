@@ -87,6 +87,7 @@ pub fn count(metrics: &Metrics, runner: &RunnerLabels, passages: &[Passage]) {
         match passage {
             Passage::Made => metrics.machine(MachineAction::Created),
             Passage::Ready(after) => metrics.created_in(seconds(after.0)),
+            Passage::Stage(stage, after) => metrics.boot_stage(stage.name(), seconds(after.0)),
             Passage::Used => metrics.machine(MachineAction::Used),
             Passage::Removed(after) => {
                 metrics.machine(MachineAction::Removed);

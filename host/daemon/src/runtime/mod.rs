@@ -2,9 +2,12 @@
 
 pub mod advice;
 pub mod answers;
+pub mod boots;
 pub mod daemon;
 pub mod driver;
 pub mod exporter;
+pub mod first_boot;
+pub mod grants;
 pub mod identity;
 pub mod job_dir;
 pub mod jobs;
@@ -15,6 +18,7 @@ pub mod pool;
 pub mod pools;
 pub mod reach;
 pub mod scope;
+pub mod secrets;
 pub mod setup;
 pub mod share;
 pub mod slots;

@@ -1,21 +1,23 @@
 //! The plugins of a running daemon: the directory with what the configuration says of each, and the
-//! grants of those it was shipped with.
+//! credentials they may name.
 
 use super::answers::{PluginStatus, Plugins};
+use super::grants::Shipped;
 use super::paths;
 use super::policies::Find;
 use super::scope::Scope;
+use super::secrets::Secrets;
 use crate::metrics::Metrics;
 use anyhow::{Context, Result};
 use secrecy::SecretString;
 use serde_json::Value;
-use springtide_config::{Catalog, Config};
+use springtide_config::{Catalog, Config, Machine, Runner};
 use springtide_plugins::contract::{CallContext, Kind};
 use springtide_plugins::{
-    Credential, Digest, Grants, Host, HostOptions, HttpGrant, Plugin, PluginOptions, Registry,
-    RegistryOptions, ToolGrant,
+    Aws, AwsKeys, Credential, Digest, Grants, Host, HostOptions, HttpGrant, Plugin, PluginOptions,
+    Registry, RegistryOptions, ToolGrant,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
@@ -24,9 +26,6 @@ use tokio::sync::watch;
 /// name says, and gets what that needs.
 const SHIPPED: &str = include_str!(concat!(env!("OUT_DIR"), "/shipped.json"));
 
-/// The name the driver `local` calls the helper by.
-const LOCAL_TOOL: &str = "springtide-local";
-
 /// The plugins of a daemon.
 pub struct Installed {
     registry: Registry,
@@ -34,16 +33,13 @@ pub struct Installed {
     /// How the machines of each driver are listed, for its next version.
     contexts: Arc<std::sync::Mutex<BTreeMap<String, Vec<CallContext>>>>,
     config: std::sync::Mutex<BTreeMap<String, PluginOptions>>,
-    shipped: Shipped,
+    shipped: std::sync::Mutex<Shipped>,
+    /// Secrets of runners' options.
+    secrets: Secrets,
+    /// Names that more than one runner has: whose secrets are whose can't be told.
+    shared_names: std::sync::Mutex<BTreeSet<String>>,
     /// The directory relative paths of the configuration are in.
     beside: PathBuf,
-}
-
-/// What the shipped plugins need of this host.
-#[derive(Clone, Debug, Default)]
-struct Shipped {
-    helper: PathBuf,
-    local_root: PathBuf,
 }
 
 impl Installed {
@@ -61,8 +57,9 @@ impl Installed {
         let plugins = options(config, &shipped);
         let directory = directory(config);
         let (cache, scratch) = (state.join("compiled"), state.join("scratch"));
-        let kept = plugins.clone();
-        let opened = tokio::task::spawn_blocking(move || -> Result<(Host, Registry)> {
+        let (kept, secret) = (plugins.clone(), state.to_path_buf());
+        let opened = tokio::task::spawn_blocking(move || -> Result<(Host, Registry, Secrets)> {
+            let secrets = Secrets::open(&secret).context("reading the secrets of runners")?;
             let host = Host::new(&HostOptions {
                 cache: Some(cache),
                 scratch: Some(scratch),
@@ -74,10 +71,11 @@ impl Installed {
                 plugins,
             })
             .context("loading the plugins")?;
-            Ok((host, registry))
+            Ok((host, registry, secrets))
         });
-        let (host, registry) = opened.await.context("loading the plugins")??;
+        let (host, registry, secrets) = opened.await.context("loading the plugins")??;
         host.set_credentials(credentials(config, &beside));
+        host.set_runner_credentials(secrets.credentials());
         let contexts: Arc<std::sync::Mutex<BTreeMap<String, Vec<CallContext>>>> = Arc::default();
         let noted = Arc::clone(&contexts);
         registry.list_with(Arc::new(move |driver: &str| {
@@ -90,7 +88,9 @@ impl Installed {
             contexts,
             beside,
             config: std::sync::Mutex::new(kept),
-            shipped,
+            shipped: std::sync::Mutex::new(shipped),
+            secrets,
+            shared_names: std::sync::Mutex::new(shared_names(config)),
         });
         for plugin in installed.all() {
             match &plugin.trouble {
@@ -117,11 +117,87 @@ impl Installed {
     /// What the configuration says of plugins has changed.
     pub fn reconfigure(&self, config: &Config) {
         self.host.set_credentials(credentials(config, &self.beside));
-        let new = options(config, &self.shipped);
+        *self
+            .shared_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = shared_names(config);
+        let new = {
+            let mut shipped = self.shipped.lock().unwrap_or_else(PoisonError::into_inner);
+            shipped.reconfigure(config);
+            options(config, &shipped)
+        };
         let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != new {
             *known = new.clone();
             self.registry.reconfigure(new);
+        }
+    }
+
+    /// The scope new machines of a runner are made in; secrets among its options are kept on the way.
+    ///
+    /// # Errors
+    /// Where its driver is not installed or its options do not fit; for people.
+    pub fn scope(&self, runner: &Runner, machine: &Machine) -> Result<String, String> {
+        let driver = &machine.machine_driver;
+        let schema = self.driver_schema(driver).ok_or_else(|| {
+            format!(
+                "the driver {driver:?} is not installed: put its file into the plugin directory"
+            )
+        })?;
+        let options = machine.driver_options(&schema, "%s");
+        for problem in options
+            .problems
+            .iter()
+            .filter(|problem| !problem.is_error())
+        {
+            tracing::warn!(
+                runner = runner.name,
+                advice = problem.advice,
+                "{}",
+                problem.text
+            );
+        }
+        let secrets = options.secrets.clone();
+        let shared = self
+            .shared_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&runner.name);
+        if shared && let Some(secret) = secrets.first() {
+            return Err(format!(
+                "another runner has its name, and {:?} is kept by the runner's name: give each a name of its own",
+                secret.option
+            ));
+        }
+        let scope = Scope::of(machine, &runner.name, options, &self.beside)?;
+        if shared {
+            return Ok(scope.text());
+        }
+        let changed = self.secrets.set(&runner.name, &secrets);
+        let changed = changed
+            .map_err(|error| format!("the secrets among its options can't be kept: {error}"))?;
+        if changed {
+            self.host.set_runner_credentials(self.secrets.credentials());
+        }
+        Ok(scope.text())
+    }
+
+    /// A driver's grants follow its machines: they stay where they were made.
+    fn follow(&self, scope: &Scope) {
+        let grants = {
+            let mut shipped = self.shipped.lock().unwrap_or_else(PoisonError::into_inner);
+            if !shipped.note(scope) {
+                return;
+            }
+            shipped.grants(&scope.driver)
+        };
+        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.get_mut(&scope.driver);
+        if let (Some(grants), Some((_, granted))) =
+            (grants, entry.and_then(|at| at.shipped.as_mut()))
+        {
+            *granted = grants;
+            self.registry.reconfigure(known.clone());
         }
     }
 
@@ -149,10 +225,12 @@ impl Find for Installed {
         self.registry.find(id)
     }
 
-    fn note_scope(&self, scope: &Scope) {
+    fn note_scope(&self, scope: &Scope, owner: &str) {
+        self.follow(scope);
         let context = CallContext {
             runner: scope.runner.clone(),
             settings: scope.settings.to_string(),
+            owner: owner.to_owned(),
         };
         let mut all = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(scope.driver.clone()).or_default();
@@ -210,7 +288,7 @@ impl Plugins for Installed {
 }
 
 /// The secrets plugins may name. One that can't be read is left out: a plugin that names it is told.
-fn credentials(config: &Config, beside: &Path) -> BTreeMap<String, Credential> {
+pub(crate) fn credentials(config: &Config, beside: &Path) -> BTreeMap<String, Credential> {
     use springtide_config::CredentialKind;
     let mut all = BTreeMap::new();
     for (name, entry) in &config.credentials {
@@ -230,13 +308,25 @@ fn credentials(config: &Config, beside: &Path) -> BTreeMap<String, Credential> {
                 name: header.clone(),
                 value,
             }),
-            CredentialKind::Aws => Some(Credential::Aws),
+            CredentialKind::Aws => Some(Credential::Aws(Aws::new(match &entry.profile {
+                Some(profile) => AwsKeys::Profile(profile.clone()),
+                None => AwsKeys::Chain,
+            }))),
         };
         if let Some(credential) = credential {
             all.insert(name.clone(), credential);
         }
     }
+    // An old file names none: the keys are where AWS's tools look.
+    all.entry("aws".to_owned())
+        .or_insert_with(|| Credential::Aws(Aws::new(AwsKeys::Chain)));
     all
+}
+
+fn shared_names(config: &Config) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    let names = config.runners.iter().map(|runner| &runner.name);
+    names.filter(|name| !seen.insert(*name)).cloned().collect()
 }
 
 /// Where plugins are looked for.
@@ -248,64 +338,23 @@ pub fn directory(config: &Config) -> PathBuf {
     }
 }
 
-impl Shipped {
-    fn of(config: &Config, state: &Path) -> Shipped {
-        let springtide = &config.springtide;
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        Shipped {
-            helper: match &springtide.helper {
-                Some(helper) => absolute(helper),
-                None => paths::shipped("springtide-helper"),
-            },
-            local_root: match &springtide.local_root {
-                Some(root) => absolute(root),
-                None => state.join("machines"),
-            },
-        }
-    }
-
-    /// The shipped plugins that get something without being granted it, by their ids.
-    fn all(&self) -> BTreeMap<String, (Digest, Grants)> {
-        let digests: BTreeMap<String, String> = serde_json::from_str(SHIPPED).unwrap_or_default();
-        digests
-            .into_iter()
-            .filter_map(|(file, digest)| {
-                let id = file.strip_suffix(".wasm").unwrap_or(&file);
-                let granted = (digest.parse().ok()?, self.grants(id)?);
-                Some((id.to_owned(), granted))
-            })
-            .collect()
-    }
-
-    /// What a shipped plugin of this name gets without being granted it.
-    fn grants(&self, id: &str) -> Option<Grants> {
-        match id {
-            "local" => {
-                let root = self.local_root.to_string_lossy().into_owned();
-                let tool = ToolGrant {
-                    path: self.helper.clone(),
-                    env: BTreeMap::from([
-                        ("SPRINGTIDE_LOCAL_ROOT".to_owned(), root),
-                        // Jobs on the machine find their programs as the daemon does.
-                        ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
-                        ("HOME".to_owned(), std::env::var("HOME").unwrap_or_default()),
-                    ]),
-                    allow: Some(vec![vec!["local".to_owned()]]),
-                };
-                Some(Grants {
-                    tools: BTreeMap::from([(LOCAL_TOOL.to_owned(), tool)]),
-                    ..Grants::default()
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
 /// What each plugin is loaded with, for who only looks at them.
 #[must_use]
 pub fn plugin_options(config: &Config, state: &Path) -> BTreeMap<String, PluginOptions> {
     options(config, &Shipped::of(config, state))
+}
+
+/// The shipped plugins that get something without being granted it, by their ids.
+fn granted_to(shipped: &Shipped) -> BTreeMap<String, (Digest, Grants)> {
+    let digests: BTreeMap<String, String> = serde_json::from_str(SHIPPED).unwrap_or_default();
+    digests
+        .into_iter()
+        .filter_map(|(file, digest)| {
+            let id = file.strip_suffix(".wasm").unwrap_or(&file);
+            let granted = (digest.parse().ok()?, shipped.grants(id)?);
+            Some((id.to_owned(), granted))
+        })
+        .collect()
 }
 
 /// Whether this is a plugin that came with the program and is granted what it asks for without a word
@@ -313,14 +362,14 @@ pub fn plugin_options(config: &Config, state: &Path) -> BTreeMap<String, PluginO
 #[must_use]
 pub fn granted_by_default(id: &str, digest: Digest) -> bool {
     // Which host it is granted on makes no difference to whether it is.
-    let all = Shipped::default().all();
+    let all = granted_to(&Shipped::default());
     all.get(id).is_some_and(|(shipped, _)| *shipped == digest)
 }
 
 /// What each plugin is loaded with: what the file says, and for shipped ones what they need.
 fn options(config: &Config, shipped: &Shipped) -> BTreeMap<String, PluginOptions> {
     let mut all: BTreeMap<String, PluginOptions> = BTreeMap::new();
-    for (id, granted) in shipped.all() {
+    for (id, granted) in granted_to(shipped) {
         all.entry(id).or_default().shipped = Some(granted);
     }
     for (id, entry) in &config.plugins {
@@ -339,6 +388,7 @@ fn granted(grants: &springtide_config::Grants) -> Grants {
             origins: http.origins.clone(),
             allow_private: http.allow_private,
             credentials: http.credentials.clone(),
+            actions: http.actions.clone(),
         }),
         tools: grants
             .tools
@@ -348,6 +398,12 @@ fn granted(grants: &springtide_config::Grants) -> Grants {
                     path: tool.path.clone(),
                     env: tool.env.clone(),
                     allow: tool.allow.clone(),
+                    // `check` has refused what is no rule.
+                    owned: tool
+                        .owned
+                        .iter()
+                        .filter_map(|rule| rule.parse().ok())
+                        .collect(),
                 };
                 (name.clone(), tool)
             })

@@ -25,8 +25,9 @@ pub trait Find: Send + Sync {
     /// The plugin in use under this id.
     fn find(&self, id: &str) -> Option<Arc<Plugin>>;
 
-    /// Machines are made in this scope: a driver's new version must list them before it takes over.
-    fn note_scope(&self, _scope: &Scope) {}
+    /// This owner's machines are made in this scope: a driver's new version must list them before it
+    /// takes over.
+    fn note_scope(&self, _scope: &Scope, _owner: &str) {}
 }
 
 /// What a link of the chain said last, for people.
@@ -137,6 +138,7 @@ impl Link {
         let context = CallContext {
             runner: runner.to_owned(),
             settings: self.settings.clone(),
+            owner: String::new(),
         };
         let clock = Duration::from_millis(now.0);
         if let Err(wait) = self.breaker.ask(clock) {

@@ -7,7 +7,8 @@ mod orphan;
 pub use orphan::start_orphan;
 
 use super::advice::Adviser;
-use super::driver::{DriverMachines, Marks};
+use super::boots::Boots;
+use super::driver::{DriverMachines, Marks, Means};
 use super::identity::{Identities, Identity, Kept};
 use super::job_dir::JobDirs;
 use super::jobs::{PoolJobs, Shared};
@@ -15,7 +16,6 @@ use super::plugins::Installed;
 use super::policies::{self, Policies};
 use super::pools::{PoolHandle, Pools};
 use super::reach::Ways;
-use super::scope::Scope;
 use super::setup::Setup;
 use super::slots::{Slots, Turns};
 use super::troubles::Troubles;
@@ -65,6 +65,8 @@ pub struct Common {
     pub turns: Turns,
     /// The ways to machines.
     pub ways: Ways,
+    /// The user data of machines.
+    pub boots: Boots,
     /// No more time: jobs that run are ended.
     pub interrupt: CancellationToken,
     /// The pools of the state that are taken up, by their keys.
@@ -224,7 +226,7 @@ impl Starting {
         let key = identity.key();
         self.show(Some(key.clone()));
         let fit = machine_of(&setup).and_then(|machine| {
-            let scope = scope(&self.common.plugins, &setup, machine)?;
+            let scope = self.common.plugins.scope(&setup.runner, machine)?;
             Ok((scope, machine.machine_name.clone()))
         });
         let (scope, machine_name, unfit) = match fit {
@@ -323,8 +325,12 @@ impl Starting {
         let machines = Arc::new(DriverMachines::new(
             Arc::clone(&common.plugins) as Arc<_>,
             known.marks.clone(),
-            common.ways.clone(),
-            common.metrics.clone(),
+            Means {
+                ways: common.ways.clone(),
+                boots: common.boots.clone(),
+                setup: self.setup.subscribe(),
+                metrics: common.metrics.clone(),
+            },
             &records,
         ));
         machines.note_scope(&known.scope);
@@ -479,7 +485,7 @@ impl Starting {
             Order::EndHeld => Happening::EndHeld,
             Order::Reconfigure(setup) => {
                 let made = machine_of(&setup).and_then(|machine| {
-                    let scope = scope(&self.common.plugins, &setup, machine)?;
+                    let scope = self.common.plugins.scope(&setup.runner, machine)?;
                     Ok((scope, machine.machine_name.clone()))
                 });
                 self.reconfigured(setup);
@@ -550,40 +556,6 @@ fn machine_of(setup: &Setup) -> Result<&Machine, String> {
         .machine
         .as_ref()
         .ok_or_else(|| "there is no [runners.machine]".to_owned())
-}
-
-/// The scope new machines are made in.
-fn scope(plugins: &Installed, setup: &Setup, machine: &Machine) -> Result<String, String> {
-    let schema = plugins
-        .driver_schema(&machine.machine_driver)
-        .ok_or_else(|| {
-            format!(
-                "the driver {:?} is not installed: put its file into the plugin directory",
-                machine.machine_driver
-            )
-        })?;
-    let (settings, problems) = machine.driver_settings(&schema, "%s");
-    let errors: Vec<String> = problems
-        .iter()
-        .filter(|problem| problem.is_error())
-        .map(|problem| format!("{}; {}", problem.text, problem.advice))
-        .collect();
-    if !errors.is_empty() {
-        return Err(errors.join("; "));
-    }
-    let named = machine
-        .machine_options_with_name
-        .iter()
-        .filter(|option| !option.is_host())
-        .map(|option| option.flag.clone())
-        .collect::<BTreeSet<_>>();
-    Ok(Scope {
-        driver: machine.machine_driver.clone(),
-        runner: setup.runner.name.clone(),
-        settings: settings.into(),
-        named: named.into_iter().collect(),
-    }
-    .text())
 }
 
 /// A pool that knows that no job waits asks for none, and GitLab would show its runner as offline

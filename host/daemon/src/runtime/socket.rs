@@ -37,6 +37,26 @@ pub enum Ask {
         /// What to do with it.
         act: Act,
     },
+    /// All that is known of one machine.
+    Inspect {
+        /// Its name, or its provider's id.
+        machine: String,
+    },
+    /// How a person gets to a machine.
+    Door {
+        /// Its name, or its provider's id.
+        machine: String,
+    },
+    /// What was logged and decided about a machine of late; also one that is gone.
+    Log {
+        /// Its name.
+        machine: String,
+    },
+    /// Make a machine for a person: it is held once it is ready.
+    Make {
+        /// The runner's name; may be left out where there is one runner.
+        runner: Option<String>,
+    },
     /// Load a plugin's file again.
     ReloadPlugin {
         /// Its id.

@@ -37,6 +37,8 @@ pub(super) fn start(directory: &Path, name: &str, lock: File) -> io::Result<i32>
 /// Is the anchor of the machine whose directory this process is in. Standard input is its lock.
 pub(crate) fn anchor() -> io::Result<()> {
     rustix::process::setsid()?;
+    // The call that started this may die before it has written down who this is.
+    std::fs::write(ANCHOR, std::process::id().to_string())?;
     let mut out = io::stdout();
     match out.write_all(b"\n").and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error),
@@ -59,6 +61,13 @@ fn is_over(record: &Record, now: u64) -> bool {
     let lease = u64::from(record.lease_until) * 1000;
     let ran_out = lease != 0 && now >= lease;
     ran_out || record.vanishes.is_some_and(|vanishes| now >= vanishes)
+}
+
+/// The process id that the anchor which lives in a directory left there.
+pub(super) fn living(directory: &Path) -> io::Result<i32> {
+    let said = std::fs::read_to_string(directory.join(ANCHOR))?;
+    let unsaid = |_| io::Error::other("the machine's process has not said which it is yet");
+    said.trim().parse().map_err(unsaid)
 }
 
 /// Takes the anchor's lock; nothing, where the anchor lives.

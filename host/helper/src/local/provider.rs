@@ -151,10 +151,13 @@ impl Provider {
         };
         if record.anchor.is_none() && record.gone.is_none() {
             let on = |error| failed(format!("switching machine {} on", record.name), error);
-            if let Some(lock) = anchor::lock(&path).map_err(on)? {
-                record.anchor = Some(anchor::start(&path, &record.name, lock).map_err(on)?);
-                record.write(&path)?;
-            }
+            let anchor = match anchor::lock(&path).map_err(on)? {
+                Some(lock) => anchor::start(&path, &record.name, lock),
+                // The call before was cut short when it had started it.
+                None => anchor::living(&path),
+            };
+            record.anchor = Some(anchor.map_err(on)?);
+            record.write(&path)?;
         }
         record.machine(&path, now())
     }
@@ -256,6 +259,12 @@ impl Provider {
         let mut leftovers = Vec::new();
         for (id, path) in self.directories(is_leftover)? {
             let record = Record::read(&path)?;
+            if record.is_none() && id.starts_with(NEW) {
+                // A call that died before it wrote down whose it was: nothing is in it.
+                files::remove_tree(&path)
+                    .map_err(|error| failed(format!("removing {}", path.display()), error))?;
+                continue;
+            }
             leftovers.push(Leftover {
                 sort: if id.starts_with(NEW) {
                     "half-made-machine"

@@ -5,18 +5,19 @@
 //! point inward. No redirect is followed and no proxy of the environment's is used. A credential is
 //! named by the plugin and applied here.
 
+use super::aws::{self, Aws, Refusal, Scope, Unsigned};
 use super::credential::{Credential, Credentials};
 use super::origin::Origin;
 use super::toml_key;
 use crate::contract::KeyValue;
 use crate::grants::HttpGrant;
-use crate::guest::Guest;
+use crate::guest::{Caller, Guest};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use secrecy::ExposeSecret;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 use wasmtime::StoreContextMut;
@@ -98,12 +99,17 @@ impl Web {
         }
     }
 
-    async fn send(&self, request: Request, until: Instant) -> Result<Response, HttpError> {
-        let (client, request) = self.prepare(request)?;
+    async fn send(
+        &self,
+        request: Request,
+        caller: &Caller,
+        until: Instant,
+    ) -> Result<Response, HttpError> {
+        let prepared = self.prepare(request, caller)?;
         let until = tokio::time::Instant::from_std(until.checked_sub(MARGIN).unwrap_or(until));
         let work = async {
             let _turn = self.sending.acquire().await;
-            exchange(&client, request).await
+            prepared.exchange().await
         };
         tokio::time::timeout_at(until, work)
             .await
@@ -111,7 +117,7 @@ impl Web {
     }
 
     /// Checks a request against the grant, and adds what the host adds.
-    fn prepare(&self, request: Request) -> Result<(reqwest::Client, reqwest::Request), HttpError> {
+    fn prepare(&self, request: Request, caller: &Caller) -> Result<Prepared, HttpError> {
         let url = Url::parse(&request.url)
             .map_err(|error| HttpError::Failed(format!("its URL is none: {error}")))?;
         let grant = self.granted(&url)?;
@@ -123,20 +129,43 @@ impl Web {
             )));
         }
         let mut headers = headers(&request.headers)?;
-        if let Some(name) = &request.credential {
-            self.apply(name, grant, &mut headers)?;
+        let mut signer = None;
+        if let Some(credential) = &request.credential {
+            let (name, scope) = match credential.split_once('/') {
+                Some((name, scope)) => (name, Some(scope)),
+                None => (credential.as_str(), None),
+            };
+            match self.credential(name, grant, caller)? {
+                Credential::Aws(aws) => {
+                    let scope = Scope::of(scope, &url).ok_or_else(|| {
+                        HttpError::Failed(format!(
+                            "the credential {credential:?} does not say what to sign for; name it as {name}/SERVICE/REGION"
+                        ))
+                    })?;
+                    self.action(grant, &url, &headers, &request.body)?;
+                    signer = Some((aws, scope));
+                }
+                _ if scope.is_some() => {
+                    return Err(HttpError::Denied(format!(
+                        "the credential {name:?} is for no service and region: only those of type aws are"
+                    )));
+                }
+                plain => apply(name, plain, &mut headers)?,
+            }
         }
         let client = self
             .client
             .get_or_init(|| client(grant.allow_private))
             .clone()
             .map_err(HttpError::Other)?;
-        let mut sent = reqwest::Request::new(method, url);
-        *sent.headers_mut() = headers;
-        if !request.body.is_empty() {
-            *sent.body_mut() = Some(request.body.into());
-        }
-        Ok((client, sent))
+        Ok(Prepared {
+            client,
+            method,
+            url,
+            headers,
+            body: request.body.into(),
+            signer,
+        })
     }
 
     /// The grant, if the URL's origin is one of its.
@@ -169,53 +198,181 @@ impl Web {
         Ok(grant)
     }
 
-    fn apply(
+    /// A credential that is granted and that there is.
+    fn credential(
         &self,
         name: &str,
         grant: &HttpGrant,
-        headers: &mut HeaderMap,
-    ) -> Result<(), HttpError> {
+        caller: &Caller,
+    ) -> Result<Credential, HttpError> {
         if !grant.credentials.iter().any(|granted| granted == name) {
             return Err(HttpError::Denied(format!(
                 "the credential {name:?} is not granted; to grant it, add to the configuration: [plugins.{}.grants.http] credentials = [{name:?}]",
                 toml_key(&self.plugin)
             )));
         }
-        let missing = || {
+        self.credentials.get(&caller.runner, name).ok_or_else(|| {
             HttpError::Denied(format!(
                 "there is no credential {name:?}; add to the configuration: [credentials.{}] type = \"bearer\" token_file = \"/path/to/it\"",
                 toml_key(name)
             ))
-        };
-        let (field, value) = match self.credentials.get(name).ok_or_else(missing)? {
-            Credential::Bearer(token) => (
-                http::header::AUTHORIZATION,
-                HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())),
-            ),
-            Credential::Header { name: field, value } => (
-                field.parse::<HeaderName>().map_err(|_| {
-                    HttpError::Other(format!(
-                        "the credential {name:?} names a header field that can't be"
-                    ))
-                })?,
-                HeaderValue::from_str(value.expose_secret()),
-            ),
-            Credential::Aws => {
-                return Err(HttpError::Other(format!(
-                    "the credential {name:?} is of type aws, which this release does not apply yet"
-                )));
-            }
-        };
-        // The error of a value would show it.
-        let mut value = value.map_err(|_| {
-            HttpError::Other(format!(
-                "the credential {name:?} has characters a header field can't have"
-            ))
-        })?;
-        value.set_sensitive(true);
-        headers.insert(field, value);
-        Ok(())
+        })
     }
+
+    /// Whether a request to AWS names one action, and one that is granted.
+    fn action(
+        &self,
+        grant: &HttpGrant,
+        url: &Url,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), HttpError> {
+        let Some(granted) = &grant.actions else {
+            return Ok(());
+        };
+        let named = named_actions(url, headers, body).map_err(|why| {
+            HttpError::Denied(format!("{why}; which action it asks for can't be seen"))
+        })?;
+        let [action] = named.as_slice() else {
+            return Err(HttpError::Denied(format!(
+                "the request names {} actions of AWS's, and may name one",
+                named.len()
+            )));
+        };
+        if granted.contains(action) {
+            return Ok(());
+        }
+        let shown: String = action.chars().take(100).collect();
+        Err(HttpError::Denied(format!(
+            "the action {shown:?} is not granted; to grant it, add {shown:?} to `actions` of [plugins.{}.grants.http]",
+            toml_key(&self.plugin)
+        )))
+    }
+}
+
+/// The actions a request names: in its query, in its form, or in the field services with JSON look at.
+fn named_actions(url: &Url, headers: &HeaderMap, body: &[u8]) -> Result<Vec<String>, &'static str> {
+    let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = field("content-type")
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let form = kind.starts_with("application/x-www-form-urlencoded");
+    if !body.is_empty() && !form && !kind.starts_with("application/x-amz-json-") {
+        return Err("the body is neither a form nor AWS's JSON");
+    }
+    let in_form = url::form_urlencoded::parse(if form { body } else { &[] });
+    let pairs = url.query_pairs().chain(in_form);
+    let mut named: Vec<String> = pairs
+        .filter(|(key, _)| key == "Action")
+        .map(|(_, action)| action.into_owned())
+        .collect();
+    // `AmazonSSM.GetParameter`
+    let targets = headers.get_all("x-amz-target").iter();
+    named.extend(targets.map(|target| {
+        let target = String::from_utf8_lossy(target.as_bytes()).into_owned();
+        let action = target.rsplit('.').next().map(str::to_owned);
+        action.unwrap_or(target)
+    }));
+    Ok(named)
+}
+
+/// A request that may be sent.
+#[derive(Debug)]
+struct Prepared {
+    client: reqwest::Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: bytes::Bytes,
+    signer: Option<(Aws, Scope)>,
+}
+
+impl Prepared {
+    async fn exchange(&self) -> Result<Response, HttpError> {
+        let Some((aws, scope)) = &self.signer else {
+            return self.once(self.headers.clone()).await;
+        };
+        let denied = |why| HttpError::Denied(format!("signing the request: {why}"));
+        let region = &scope.region;
+        let keys = aws.keys(region, SystemTime::now()).await.map_err(denied)?;
+        let answer = self.signed(aws, scope, &keys).await?;
+        let Some(refusal) = Refusal::of(answer.status, &answer.body) else {
+            return Ok(answer);
+        };
+        let now = SystemTime::now();
+        let date = answer.headers.iter().find(|field| field.key == "date");
+        let date = date.and_then(|field| HeaderValue::from_str(&field.value).ok());
+        if refusal.clock && aws.correct(date.as_ref(), now) {
+            return self.signed(aws, scope, &keys).await;
+        }
+        if refusal.keys
+            && let Some(others) = aws.others(&keys, region, now).await
+        {
+            return self.signed(aws, scope, &others).await;
+        }
+        Ok(answer)
+    }
+
+    async fn signed(
+        &self,
+        aws: &Aws,
+        scope: &Scope,
+        keys: &aws_credential_types::Credentials,
+    ) -> Result<Response, HttpError> {
+        let unsigned = Unsigned {
+            method: self.method.as_str(),
+            url: &self.url,
+            headers: &self.headers,
+            body: &self.body,
+        };
+        let at = aws.clock(SystemTime::now());
+        let signature = aws::signature(&unsigned, scope, keys, at)
+            .map_err(|why| HttpError::Failed(format!("signing the request: {why}")))?;
+        let mut headers = self.headers.clone();
+        headers.extend(signature);
+        self.once(headers).await
+    }
+
+    async fn once(&self, headers: HeaderMap) -> Result<Response, HttpError> {
+        let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
+        *request.headers_mut() = headers;
+        if !self.body.is_empty() {
+            *request.body_mut() = Some(self.body.clone().into());
+        }
+        exchange(&self.client, request).await
+    }
+}
+
+/// Puts a credential that is a header field on a request.
+fn apply(name: &str, credential: Credential, headers: &mut HeaderMap) -> Result<(), HttpError> {
+    let (field, value) = match credential {
+        Credential::Bearer(token) => (
+            http::header::AUTHORIZATION,
+            HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())),
+        ),
+        Credential::Header { name: field, value } => (
+            field.parse::<HeaderName>().map_err(|_| {
+                HttpError::Other(format!(
+                    "the credential {name:?} names a header field that can't be"
+                ))
+            })?,
+            HeaderValue::from_str(value.expose_secret()),
+        ),
+        Credential::Aws(_) => {
+            return Err(HttpError::Other(format!(
+                "the credential {name:?} signs requests, and is no header field"
+            )));
+        }
+    };
+    // The error of a value would show it.
+    let mut value = value.map_err(|_| {
+        HttpError::Other(format!(
+            "the credential {name:?} has characters a header field can't have"
+        ))
+    })?;
+    value.set_sensitive(true);
+    headers.insert(field, value);
+    Ok(())
 }
 
 fn method(name: &str) -> Result<Method, HttpError> {
@@ -244,6 +401,9 @@ fn is_the_hosts(name: &HeaderName) -> bool {
             "host"
                 | "authorization"
                 | "cookie"
+                | "x-amz-date"
+                | "x-amz-security-token"
+                | "x-amz-content-sha256"
                 | "connection"
                 | "keep-alive"
                 | "te"
@@ -464,8 +624,8 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "send",
             |store: StoreContextMut<'_, Guest>, (request,): (Request,)| {
                 let capabilities = store.data().capabilities.clone();
-                let until = store.data().until;
-                Box::new(async move { Ok((capabilities.web.send(request, until).await,)) })
+                let (until, caller) = (store.data().until, store.data().caller.clone());
+                Box::new(async move { Ok((capabilities.web.send(request, &caller, until).await,)) })
             },
         )
 }

@@ -1,6 +1,7 @@
 //! The rules of `http`, and exchanges with a server of the test's own.
 
 use super::*;
+use crate::capabilities::AwsKeys;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -16,16 +17,29 @@ fn web(grant: Option<HttpGrant>) -> Web {
     credentials.set(BTreeMap::from([
         ("pve".into(), Credential::Bearer("s3cret".to_owned().into())),
         ("key".into(), header("X-Key", "k3y")),
-        ("aws".into(), Credential::Aws),
+        ("aws".into(), Credential::Aws(Aws::new(keys()))),
         ("odd".into(), header("X-Key", "new\nline")),
     ]));
     Web::new("it", grant, Arc::new(credentials))
+}
+
+fn keys() -> AwsKeys {
+    AwsKeys::Static {
+        access_key_id: "AKIDEXAMPLE".into(),
+        secret_access_key: "s3cret".to_owned().into(),
+        session_token: None,
+    }
+}
+
+fn caller() -> Caller {
+    Caller::default()
 }
 
 fn grant(origin: &str, allow_private: bool) -> Option<HttpGrant> {
     Some(HttpGrant {
         origins: vec![origin.into()],
         allow_private,
+        actions: None,
         credentials: ["pve", "key", "aws", "odd", "missing"]
             .map(Into::into)
             .into(),
@@ -43,7 +57,7 @@ fn get(url: &str) -> Request {
 }
 
 fn denied(web: &Web, request: Request) -> String {
-    match web.prepare(request) {
+    match web.prepare(request, &caller()) {
         Err(HttpError::Denied(text)) => text,
         other => panic!("not denied: {other:?}"),
     }
@@ -84,7 +98,7 @@ async fn a_granted_request_is_answered_and_a_credential_is_applied_by_name() {
         let mut request = get(&format!("{origin}/path?q=1"));
         request.credential = Some(credential.into());
         let response = web(grant(&origin, true))
-            .send(request, until())
+            .send(request, &caller(), until())
             .await
             .unwrap();
         assert_eq!(
@@ -103,7 +117,9 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     let answer =
         b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
     let (origin, _server) = serve(answer.to_vec());
-    let response = web(grant(&origin, true)).send(get(&origin), until()).await;
+    let response = web(grant(&origin, true))
+        .send(get(&origin), &caller(), until())
+        .await;
     assert_eq!(response.unwrap().status, 302);
 }
 
@@ -117,7 +133,9 @@ async fn an_answer_beyond_the_cap_is_too_large_whether_it_says_so_or_not() {
     unsaid.resize(unsaid.len() + RESPONSE + 1, b'x');
     for answer in [said.into_bytes(), unsaid] {
         let (origin, _server) = serve(answer);
-        let end = web(grant(&origin, true)).send(get(&origin), until()).await;
+        let end = web(grant(&origin, true))
+            .send(get(&origin), &caller(), until())
+            .await;
         assert_eq!(end, Err(HttpError::TooLarge));
     }
 }
@@ -127,14 +145,18 @@ async fn a_server_that_does_not_answer_is_timed_out() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let soon = Instant::now() + MARGIN + Duration::from_millis(100);
-    let end = web(grant(&origin, true)).send(get(&origin), soon).await;
+    let end = web(grant(&origin, true))
+        .send(get(&origin), &caller(), soon)
+        .await;
     assert_eq!(end, Err(HttpError::TimedOut));
 }
 
 #[tokio::test]
 async fn a_name_that_points_inward_is_denied_at_the_connection() {
     let web = web(grant("http://localhost:9", false));
-    let end = web.send(get("http://localhost:9/"), until()).await;
+    let end = web
+        .send(get("http://localhost:9/"), &caller(), until())
+        .await;
     let Err(HttpError::Denied(text)) = end else {
         panic!("{end:?}");
     };
@@ -167,7 +189,7 @@ fn an_origin_that_is_not_granted_is_denied_with_the_lines_to_add() {
     let granted = web(grant("https://api.example.com", false));
     assert!(
         granted
-            .prepare(get("https://API.example.com:443/x?y"))
+            .prepare(get("https://API.example.com:443/x?y"), &caller())
             .is_ok()
     );
 }
@@ -197,7 +219,10 @@ fn header_fields_that_are_the_hosts_are_denied() {
         key: "X-Split".into(),
         value: "a\r\nHost: b".into(),
     });
-    assert!(matches!(web.prepare(request), Err(HttpError::Failed(_))));
+    assert!(matches!(
+        web.prepare(request, &caller()),
+        Err(HttpError::Failed(_))
+    ));
 }
 
 #[test]
@@ -205,14 +230,18 @@ fn a_credential_must_be_granted_and_be_there_and_is_never_told() {
     let ask = |web: &Web, name: &str| {
         let mut request = get("https://api.example.com/");
         request.credential = Some(name.into());
-        web.prepare(request).map(|_| ())
+        web.prepare(request, &caller()).map(|_| ())
     };
     let web = web(grant("https://api.example.com", false));
     let text = format!("{:?}", ask(&web, "other"));
     assert!(text.contains("credentials = ["), "{text}");
     let text = format!("{:?}", ask(&web, "missing"));
     assert!(text.contains("[credentials.missing]"), "{text}");
-    assert!(matches!(ask(&web, "aws"), Err(HttpError::Other(_))));
+    let text = format!("{:?}", ask(&web, "aws"));
+    assert!(text.contains("aws/SERVICE/REGION"), "{text}");
+    assert!(ask(&web, "aws/ec2/eu-west-1").is_ok());
+    let text = format!("{:?}", ask(&web, "pve/ec2/eu-west-1"));
+    assert!(text.contains("type aws"), "{text}");
     let text = format!("{:?}", ask(&web, "odd"));
     assert!(!text.contains("line"), "{text}");
     assert!(!format!("{web:?}").contains("s3cret"));
@@ -228,7 +257,10 @@ fn methods_and_bodies_have_their_limits() {
     }
     let mut request = get("https://api.example.com/");
     request.body = vec![0; REQUEST + 1];
-    assert!(matches!(web.prepare(request), Err(HttpError::Failed(_))));
+    assert!(matches!(
+        web.prepare(request, &caller()),
+        Err(HttpError::Failed(_))
+    ));
 }
 
 #[test]
@@ -286,4 +318,165 @@ fn of_a_names_addresses_those_that_are_open_are_left() {
     let left = open("mixed.test", addresses, false).unwrap();
     assert_eq!(left, ["1.1.1.1:0".parse().unwrap()]);
     assert!(open("in.test", ["10.0.0.1:0".parse().unwrap()], false).is_err());
+}
+
+/// Answers a request a connection with these; gives what each was sent.
+fn serve_each(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let serve = |answer: String| {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut seen = Vec::new();
+            let mut buffer = [0; 1024];
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                let count = peer.read(&mut buffer).unwrap();
+                assert!(count > 0, "the request is whole");
+                seen.extend_from_slice(&buffer[..count]);
+            }
+            peer.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&seen).into_owned()
+        };
+        answers.into_iter().map(serve).collect()
+    });
+    (origin, server)
+}
+
+fn refusal(code: &str, date: &str) -> String {
+    let body = format!("<Code>{code}</Code>");
+    format!(
+        "HTTP/1.1 403 No\r\nconnection: close\r\ndate: {date}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn a_signature_refused_for_its_time_is_made_once_more_by_awss_clock() {
+    let date = "Sun, 30 Aug 2015 12:36:00 GMT";
+    let (origin, server) = serve_each(vec![
+        refusal("SignatureDoesNotMatch", date),
+        refusal("SignatureDoesNotMatch", date),
+    ]);
+    let mut request = get(&format!("{origin}/?Action=DescribeInstances"));
+    request.credential = Some("aws/ec2/eu-west-1".into());
+    let answer = web(grant(&origin, true))
+        .send(request, &caller(), until())
+        .await;
+    assert_eq!(answer.unwrap().status, 403, "and no third time");
+    let seen = server.join().unwrap();
+    assert!(!seen[0].contains("x-amz-date: 20150830"), "{}", seen[0]);
+    assert!(seen[1].contains("x-amz-date: 20150830T1236"), "{}", seen[1]);
+    let field = "authorization: AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/eu-west-1/ec2/";
+    assert!(seen[1].contains(field), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn keys_that_ended_are_taken_anew_once_and_a_refusal_without_others_is_the_answer() {
+    // What was found is not what there is now: a session that ended in the middle.
+    let ended = |web: &Web| {
+        let Some(Credential::Aws(aws)) = web.credentials.get("", "aws") else {
+            panic!("there is one");
+        };
+        aws.found_before("ENDED");
+    };
+    let date =
+        jiff::fmt::rfc2822::to_string(&jiff::Timestamp::now().in_tz("UTC").unwrap()).unwrap();
+    let good = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let (origin, server) = serve_each(vec![refusal("RequestExpired", &date), good.to_owned()]);
+    let mut request = get(&format!("{origin}/?Action=DescribeInstances"));
+    request.credential = Some("aws/ec2/eu-west-1".into());
+    let web = web(grant(&origin, true));
+    ended(&web);
+    let answer = web.send(request, &caller(), until()).await;
+    assert_eq!(answer.unwrap().status, 200);
+    let seen = server.join().unwrap();
+    assert!(seen[0].contains("Credential=ENDED/"), "{}", seen[0]);
+    assert!(seen[1].contains("Credential=AKIDEXAMPLE/"), "{}", seen[1]);
+
+    let (origin, server) = serve_each(vec![refusal("ExpiredToken", &date)]);
+    let mut request = get(&format!("{origin}/"));
+    request.credential = Some("aws/ec2/eu-west-1".into());
+    let web = self::web(grant(&origin, true));
+    let answer = web.send(request, &caller(), until()).await;
+    assert_eq!(answer.unwrap().status, 403);
+    assert_eq!(server.join().unwrap().len(), 1);
+}
+
+#[test]
+fn of_awss_actions_those_that_are_granted_may_be_named_and_one_at_a_time() {
+    let origin = "https://ec2.eu-west-1.amazonaws.com";
+    let mut grant = grant(origin, false).unwrap();
+    grant.actions = Some(vec!["DescribeInstances".into(), "GetParameter".into()]);
+    let web = web(Some(grant));
+    let form = "application/x-www-form-urlencoded; charset=utf-8";
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+    let cases: [Case<'_>; 9] = [
+        ("/?Action=DescribeInstances", &[], "", None),
+        (
+            "/",
+            &[("content-type", form)],
+            "Action=DescribeInstances&A=b",
+            None,
+        ),
+        (
+            "/",
+            &[
+                ("content-type", "application/x-amz-json-1.1"),
+                ("x-amz-target", "AmazonSSM.GetParameter"),
+            ],
+            "{}",
+            None,
+        ),
+        (
+            "/?Action=RunInstances",
+            &[],
+            "",
+            Some("`actions` of [plugins.it"),
+        ),
+        (
+            "/?%41ction=RunInstances",
+            &[],
+            "",
+            Some("\"RunInstances\" is not granted"),
+        ),
+        ("/", &[], "", Some("names 0 actions")),
+        (
+            "/?Action=DescribeInstances",
+            &[("content-type", form)],
+            "Action=RunInstances",
+            Some("names 2 actions"),
+        ),
+        (
+            "/?Action=DescribeInstances",
+            &[("x-amz-target", "X.RunInstances")],
+            "",
+            Some("names 2 actions"),
+        ),
+        (
+            "/?Action=DescribeInstances",
+            &[("content-type", "multipart/form-data")],
+            "Action=RunInstances",
+            Some("can't be seen"),
+        ),
+    ];
+    for (path, fields, body, refused) in cases {
+        let mut request = get(&format!("{origin}{path}"));
+        request.method = "POST".into();
+        request.credential = Some("aws".into());
+        request.body = body.into();
+        request.headers = fields
+            .iter()
+            .map(|(key, value)| KeyValue {
+                key: (*key).into(),
+                value: (*value).into(),
+            })
+            .collect();
+        match refused {
+            None => assert!(web.prepare(request, &caller()).is_ok(), "{path} {body}"),
+            Some(part) => {
+                let text = denied(&web, request);
+                assert!(text.contains(part), "{path} {body}: {text}");
+            }
+        }
+    }
 }

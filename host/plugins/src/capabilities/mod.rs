@@ -1,6 +1,7 @@
 //! What plugins may import: one module each, with its grant, its check, its host function and its
 //! tests. A refusal is an answer to the plugin and names the lines to add to the configuration.
 
+mod aws;
 mod credential;
 mod files;
 mod http;
@@ -9,6 +10,7 @@ mod origin;
 mod process;
 mod zones;
 
+pub use aws::{Aws, AwsKeys};
 pub use credential::Credential;
 pub(crate) use credential::Credentials;
 pub(crate) use logging::{Voice, clean};

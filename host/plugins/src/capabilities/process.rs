@@ -10,6 +10,7 @@ use crate::guest::Guest;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -63,11 +64,12 @@ impl Tools {
     }
 }
 
-/// What may be run, or which lines of the configuration would allow it.
+/// What may be run for this owner, or which lines of the configuration would allow it.
 fn check<'g>(
     tools: &'g Tools,
     tool: &str,
     arguments: &[String],
+    owner: &str,
 ) -> Result<&'g ToolGrant, ProcessError> {
     let plugin = &tools.plugin;
     let table = format!(
@@ -104,7 +106,29 @@ fn check<'g>(
             "the plugin {plugin} may not run {tool} with the arguments it gave, which begin with {first:?}; to allow them, add [{first:?}] to `allow` of {table}"
         )));
     }
+    owned(grant, tool, arguments, owner).map_err(ProcessError::Denied)?;
     Ok(grant)
+}
+
+/// Whether the arguments that have to be the owner's begin with its mark.
+fn owned(grant: &ToolGrant, tool: &str, arguments: &[String], owner: &str) -> Result<(), String> {
+    let first = arguments.first().map_or("", String::as_str);
+    // Options before a subcommand would put it where no rule looks for it.
+    if !grant.owned.is_empty() && first.starts_with('-') && arguments.len() > 1 {
+        return Err(format!(
+            "{tool} was given {first:?} where its subcommand is looked for; put it first, for there are rules of what is owned"
+        ));
+    }
+    for rule in grant.owned.iter().filter(|rule| rule.is_about(arguments)) {
+        if !rule.holds(arguments, owner) {
+            let number = rule.argument;
+            let given = arguments.get(number).map_or("", String::as_str);
+            return Err(format!(
+                "argument {number} of {tool} {first} is {given:?}, and has to name what begins with the owner {owner:?} and a dash: another owner's is never touched"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Ends a process group that nobody waits for any more.
@@ -219,8 +243,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
              (tool, arguments, stdin): (String, Vec<String>, Vec<u8>)| {
                 let guest = store.data();
                 let (capabilities, until) = (guest.capabilities.clone(), guest.until);
+                let owner = Arc::clone(&guest.caller.owner);
                 Box::new(async move {
-                    let grant = check(&capabilities.tools, &tool, &arguments);
+                    let grant = check(&capabilities.tools, &tool, &arguments, &owner);
                     let answer = match grant {
                         Ok(grant) => run(grant, &arguments, stdin, until).await,
                         Err(error) => Err(error),
@@ -242,6 +267,7 @@ mod tests {
             path: "/bin/sh".into(),
             env: BTreeMap::from([("ONLY".to_owned(), "this".to_owned())]),
             allow: allow.map(|rules| rules.iter().map(words).collect()),
+            owned: Vec::new(),
         }
     }
 
@@ -288,7 +314,7 @@ mod tests {
             (grants(sh(Some(&[]))), "vm", &["list"], Some("`allow`")),
         ];
         for (grants, tool, arguments, denied) in cases {
-            let answer = check(&grants, tool, &words(arguments));
+            let answer = check(&grants, tool, &words(arguments), "");
             match (answer, denied) {
                 (Ok(_), None) => {}
                 (Err(ProcessError::Denied(text)), Some(part)) => {
@@ -298,7 +324,36 @@ mod tests {
             }
         }
         let many = vec![String::new(); ARGUMENTS.0 + 1];
-        assert!(check(&grants(sh(None)), "vm", &many).is_err());
+        assert!(check(&grants(sh(None)), "vm", &many, "").is_err());
+    }
+
+    #[test]
+    fn names_that_have_to_be_the_owners_begin_with_its_mark() {
+        let grant = ToolGrant {
+            owned: ["clone:3", "remove:1"]
+                .map(|rule| rule.parse().unwrap())
+                .into(),
+            ..sh(None)
+        };
+        let tools = Tools::new("p", BTreeMap::from([("vm".to_owned(), grant)]));
+        let cases: [(&str, &[&str], bool); 12] = [
+            ("us", &["remove", "us-1"], true),
+            ("us", &["remove", "us-1", "--delete"], true),
+            ("us", &["clone", "base", "--name", "us-1"], true),
+            ("us", &["list", "vms"], true),
+            ("us", &["clone", "us-1", "--name", "base"], false),
+            ("us", &["remove", "them-1"], false),
+            ("us", &["remove", "usurper-1"], false),
+            ("us", &["remove", "us-"], false),
+            ("us", &["remove"], false),
+            ("us", &["--quiet", "remove", "them-1"], false),
+            ("us", &["--version"], true),
+            ("", &["remove", "-1"], false),
+        ];
+        for (owner, arguments, may) in cases {
+            let answer = check(&tools, "vm", &words(arguments), owner);
+            assert_eq!(answer.is_ok(), may, "{owner:?} {arguments:?}: {answer:?}");
+        }
     }
 
     #[tokio::test]

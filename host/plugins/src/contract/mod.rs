@@ -120,16 +120,34 @@ pub struct KeyValue {
 }
 
 /// Who calls and with which settings.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ComponentType, Lift, Lower,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[component(record)]
 pub struct CallContext {
-    /// The runner's name in config.toml, for messages.
+    /// The runner's name in config.toml, for messages and for credentials of its own.
     pub runner: String,
     /// One JSON object that fits the plugin's settings schema.
     pub settings: String,
+    /// The owner mark of the pool that calls: names that a grant's rules call owned begin with it.
+    /// Empty: none, and such names are refused. It stays in the host.
+    pub owner: String,
+}
+
+impl CallContext {
+    /// What of it travels.
+    pub(crate) fn travels(&self) -> Travelling<'_> {
+        Travelling {
+            runner: &self.runner,
+            settings: &self.settings,
+        }
+    }
+}
+
+/// The part of a [`CallContext`] that is the contract's.
+#[derive(Clone, Copy, Debug, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct Travelling<'a> {
+    runner: &'a str,
+    settings: &'a str,
 }
 
 #[cfg(test)]

@@ -69,20 +69,20 @@ type Answer<T> = (Result<T, PluginError>,);
 fn a_policys_functions_take_and_return_these_types() {
     let mut world = World::new("policy-plugin");
     world.is::<(), (Description,)>("meta", "describe");
-    world.is::<(&CallContext, &View, &Targets, &[u8]), Answer<Decision>>("policy", "evaluate");
+    world.is::<(Travelling<'_>, &View, &Targets, &[u8]), Answer<Decision>>("policy", "evaluate");
 }
 
 #[test]
 fn a_drivers_functions_take_and_return_these_types() {
     let mut world = World::new("driver-plugin");
     world.is::<(), (Description,)>("meta", "describe");
-    world.is::<(&CallContext, &Creation), Answer<Machine>>("driver", "create");
-    world.is::<(&CallContext,), Answer<Vec<Machine>>>("driver", "list-machines");
-    world.is::<(&CallContext, &str), Answer<Machine>>("driver", "get");
-    world.is::<(&CallContext, &str), Answer<()>>("driver", "destroy");
-    world.is::<(&CallContext, &[String], u32), Answer<()>>("driver", "renew-leases");
-    world.is::<(&CallContext,), Answer<Vec<Leftover>>>("driver", "list-leftovers");
-    world.is::<(&CallContext, &str), Answer<()>>("driver", "destroy-leftover");
+    world.is::<(Travelling<'_>, &Creation), Answer<Machine>>("driver", "create");
+    world.is::<(Travelling<'_>,), Answer<Vec<Machine>>>("driver", "list-machines");
+    world.is::<(Travelling<'_>, &str), Answer<Machine>>("driver", "get");
+    world.is::<(Travelling<'_>, &str), Answer<()>>("driver", "destroy");
+    world.is::<(Travelling<'_>, &[String], u32), Answer<()>>("driver", "renew-leases");
+    world.is::<(Travelling<'_>,), Answer<Vec<Leftover>>>("driver", "list-leftovers");
+    world.is::<(Travelling<'_>, &str), Answer<()>>("driver", "destroy-leftover");
 }
 
 #[test]

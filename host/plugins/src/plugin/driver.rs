@@ -28,7 +28,9 @@ impl Plugin {
         creation: &Creation,
     ) -> Result<Machine, CallError> {
         let function = function!(self, create, "create");
-        let machine: Machine = self.ask(function, context, (context, creation)).await?;
+        let machine: Machine = self
+            .ask(function, context, (context.travels(), creation))
+            .await?;
         validate::made(&machine, &creation.token)?;
         Ok(machine)
     }
@@ -39,7 +41,7 @@ impl Plugin {
     /// Where the driver says so or fails.
     pub async fn list_machines(&self, context: &CallContext) -> Result<Vec<Machine>, CallError> {
         let function = function!(self, list_machines, "list-machines");
-        self.ask(function, context, (context,)).await
+        self.ask(function, context, (context.travels(),)).await
     }
 
     /// One machine by its provider's id.
@@ -48,7 +50,7 @@ impl Plugin {
     /// Where there is none, the driver says so, or it fails.
     pub async fn get(&self, context: &CallContext, id: &str) -> Result<Machine, CallError> {
         let function = function!(self, get, "get");
-        self.ask(function, context, (context, id)).await
+        self.ask(function, context, (context.travels(), id)).await
     }
 
     /// Removes a machine; success is that its provider has accepted it, or has none such.
@@ -57,7 +59,7 @@ impl Plugin {
     /// Where the driver says so or fails.
     pub async fn destroy(&self, context: &CallContext, id: &str) -> Result<(), CallError> {
         let function = function!(self, destroy, "destroy");
-        self.ask(function, context, (context, id)).await
+        self.ask(function, context, (context.travels(), id)).await
     }
 
     /// Sets the end of leases, in epoch seconds.
@@ -71,7 +73,8 @@ impl Plugin {
         until: u32,
     ) -> Result<(), CallError> {
         let function = function!(self, renew_leases, "renew-leases");
-        self.ask(function, context, (context, ids, until)).await
+        self.ask(function, context, (context.travels(), ids, until))
+            .await
     }
 
     /// What machines left behind.
@@ -80,7 +83,7 @@ impl Plugin {
     /// Where the driver says so or fails.
     pub async fn list_leftovers(&self, context: &CallContext) -> Result<Vec<Leftover>, CallError> {
         let function = function!(self, list_leftovers, "list-leftovers");
-        self.ask(function, context, (context,)).await
+        self.ask(function, context, (context.travels(),)).await
     }
 
     /// Removes something left behind; success if it is gone already.
@@ -89,7 +92,7 @@ impl Plugin {
     /// Where the driver says so or fails.
     pub async fn destroy_leftover(&self, context: &CallContext, id: &str) -> Result<(), CallError> {
         let function = function!(self, destroy_leftover, "destroy-leftover");
-        self.ask(function, context, (context, id)).await
+        self.ask(function, context, (context.travels(), id)).await
     }
 
     async fn ask<P, R>(
@@ -107,7 +110,7 @@ impl Plugin {
             time: self.deadline(name),
             ..self.code.allowance()
         };
-        let guest = self.guest(&context.runner, &allowance);
+        let guest = self.guest(context, &allowance);
         let call = call_async(&self.code.pre, function, parameters, &allowance, guest);
         // A driver that waits for its host is not stopped by the engine's clock.
         let answer = tokio::time::timeout(allowance.time, call).await;

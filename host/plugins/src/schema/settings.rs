@@ -26,6 +26,9 @@ pub struct Setting {
     pub secret: bool,
     /// Whether it names a file that the host reads.
     pub host_file: bool,
+    /// What to use instead, where it is not obeyed any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
 }
 
 impl Setting {
@@ -36,6 +39,7 @@ impl Setting {
             (self.required, "required"),
             (self.secret, "secret"),
             (self.host_file, "host-file"),
+            (self.deprecated.is_some(), "deprecated"),
         ];
         let said: Vec<&str> = marks
             .iter()
@@ -80,7 +84,10 @@ impl<'a> Reader<'a> {
             let meant = self.resolve(said);
             // What stands beside a reference counts as well as what it refers to.
             let word = |word: &str| said.get(word).or_else(|| meant.get(word));
-            let is = |mark: &str| word(mark).and_then(Value::as_bool).unwrap_or(false);
+            // A mark may say more than that it is there.
+            let is = |mark: &str| {
+                word(mark).is_some_and(|value| value.is_string() || *value == Value::Bool(true))
+            };
             let name = format!("{before}{key}");
             found.push(Setting {
                 kind: self.kind(meant, depth),
@@ -92,6 +99,9 @@ impl<'a> Reader<'a> {
                 required: required(key),
                 secret: is("secret"),
                 host_file: is("host-file"),
+                deprecated: word("deprecated")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
                 name: name.clone(),
             });
             if depth == 0 {
@@ -258,7 +268,8 @@ mod tests {
             "required": ["token"],
             "properties": {
                 "sections": {"type": "array", "items": {"$ref": "#/$defs/section"}},
-                "token": {"type": "string", "secret": true},
+                "token": {"type": "string", "secret": "aws.session-token"},
+                "old": {"type": "string", "deprecated": "use key instead"},
                 "key": {"$ref": "#/$defs/key", "description": "A key."}
             },
             "$defs": {
@@ -283,6 +294,7 @@ mod tests {
             rows,
             [
                 "key: string, host-file, A key.",
+                "old: string, deprecated, ",
                 "sections: list of tables, -, ",
                 "sections[].count: integer, -, ",
                 "token: string, required, secret, ",

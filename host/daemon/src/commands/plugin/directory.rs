@@ -15,6 +15,15 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// This one, or where none was named, another.
+    #[must_use]
+    pub fn or(&self, other: PathBuf) -> Directory {
+        let named = self.plugin_dir.clone();
+        Directory {
+            plugin_dir: Some(named.unwrap_or(other)),
+        }
+    }
+
     /// Its path.
     #[must_use]
     pub fn path(&self) -> PathBuf {

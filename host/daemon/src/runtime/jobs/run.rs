@@ -41,8 +41,8 @@ impl Inner {
             Err(why) => return broken(&why),
         };
         let mut remote = self.send(id, &job, &trace);
-        let connection = match self.shared.ways.to(machine) {
-            Ok(connection) => connection,
+        let connection = match self.shared.ways.to(machine).await {
+            Ok(way) => way.connection(),
             Err(error) => {
                 tracing::warn!(job = id.0, machine = machine.name, %error, "no way to a machine");
                 return RunEnd::NeverStarted;

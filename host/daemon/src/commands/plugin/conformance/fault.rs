@@ -1,0 +1,106 @@
+//! A fault the provider can be made to give, from the command line.
+
+use serde_json::{Map, Value};
+use springtide_plugins::contract::PluginError;
+use std::str::FromStr;
+
+/// The cases of the contract's errors.
+const CASES: [&str; 9] = [
+    "not-found",
+    "quota",
+    "capacity",
+    "throttled",
+    "denied",
+    "invalid-config",
+    "transient",
+    "permanent",
+    "other",
+];
+
+/// Settings with which `create` must fail, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Fault {
+    pub(super) name: String,
+    /// What is set beside the runner's settings.
+    pub(super) settings: Map<String, Value>,
+    expected: Vec<&'static str>,
+}
+
+impl Fault {
+    /// Whether this is an error that is expected.
+    pub(super) fn expects(&self, error: &PluginError) -> bool {
+        self.expected.contains(&case(error))
+    }
+
+    /// The errors that are expected, in words.
+    pub(super) fn expected(&self) -> String {
+        self.expected.join(" or ")
+    }
+}
+
+fn case(error: &PluginError) -> &'static str {
+    match error {
+        PluginError::NotFound(_) => "not-found",
+        PluginError::Quota(_) => "quota",
+        PluginError::Capacity(_) => "capacity",
+        PluginError::Throttled(_) => "throttled",
+        PluginError::Denied(_) => "denied",
+        PluginError::InvalidConfig(_) => "invalid-config",
+        PluginError::Transient(_) => "transient",
+        PluginError::Permanent(_) => "permanent",
+        PluginError::Other(_) => "other",
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    /// Reads `NAME={...}=ERROR`, or `ERROR|ERROR` where either will do.
+    fn from_str(text: &str) -> Result<Fault, String> {
+        let form = "write NAME={\"setting\": value}=ERROR";
+        let (name, rest) = text.split_once('=').ok_or(form)?;
+        let (settings, errors) = rest.rsplit_once('=').ok_or(form)?;
+        let settings = serde_json::from_str(settings)
+            .map_err(|error| format!("the settings are no JSON object: {error}; {form}"))?;
+        let known = |error: &str| {
+            CASES
+                .into_iter()
+                .find(|case| *case == error)
+                .ok_or_else(|| {
+                    format!(
+                        "there is no error {error:?}; there are {}",
+                        CASES.join(", ")
+                    )
+                })
+        };
+        Ok(Fault {
+            name: name.to_owned(),
+            settings,
+            expected: errors.split('|').map(known).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_a_name_settings_and_errors() {
+        let fault: Fault = r#"full={"a": "x=y", "b": 1}=capacity|quota"#.parse().unwrap();
+        assert_eq!(fault.name, "full");
+        assert_eq!(fault.settings.len(), 2);
+        assert!(fault.expects(&PluginError::Quota(String::new())));
+        assert!(!fault.expects(&PluginError::Throttled(1)));
+        for (wrong, why) in [
+            ("full", "write NAME"),
+            ("full={}", "write NAME"),
+            ("full=[]=quota", "no JSON object"),
+            ("full={}=broken", "there is no error \"broken\""),
+            ("full={}=", "there is no error"),
+        ] {
+            let error = wrong.parse::<Fault>().unwrap_err();
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
+    }
+}

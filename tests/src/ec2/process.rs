@@ -1,0 +1,67 @@
+//! moto as a process of a test's own.
+
+use anyhow::{Context, Result, bail};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// A moto that ends with the test.
+pub(super) struct Moto {
+    address: SocketAddr,
+    venv: PathBuf,
+    _process: Child,
+}
+
+/// How long it may take to start: Python reads the whole model first.
+const START: Duration = Duration::from_secs(120);
+
+impl Moto {
+    pub(super) async fn start() -> Result<Moto> {
+        let peers = std::env::var_os("SPRINGTIDE_PEERS").context(
+            "SPRINGTIDE_PEERS is not set; run `cargo xtask test`, which sets up the peers tests need",
+        )?;
+        let venv = PathBuf::from(peers).join("moto/venv");
+        let server = venv.join("bin/moto_server");
+        if !server.exists() {
+            bail!(
+                "{} is missing; run `cargo xtask test`, which sets it up",
+                server.display()
+            );
+        }
+        let address = crate::free_address()?;
+        let mut process = Command::new(&server)
+            .args(["--host", "127.0.0.1", "--port"])
+            .arg(address.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", server.display()))?;
+        let begun = tokio::time::Instant::now();
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            if let Some(status) = process.try_wait()? {
+                bail!("moto ended with {status} before it answered");
+            }
+            if begun.elapsed() > START {
+                bail!("moto does not answer at {address}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(Moto {
+            address,
+            venv,
+            _process: process,
+        })
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn python(&self) -> PathBuf {
+        self.venv.join("bin/python")
+    }
+}
