@@ -209,6 +209,7 @@ fn local_passes() -> Result<()> {
 
 /// The real VBoxManage, with the tests' stand-in for what needs a machine that runs.
 #[test]
+#[ignore = "many minutes of VBoxManage; run by `cargo xtask test --slow`"]
 fn virtualbox_passes() -> Result<()> {
     let vbox = VirtualBox::new()?;
     vbox.base("base", Some("ready"))?;
@@ -301,7 +302,7 @@ executor = "shell+machine"
     command.args(["--list-delay", "0"]);
     command.args([
         "--fault",
-        r#"no-image={"amazonec2-ami": "ami-00000000"}=invalid-config"#,
+        r#"no-subnet={"amazonec2-subnet-id": "subnet-0000000000000000f"}=invalid-config"#,
     ]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let report = report(&output)?;

@@ -230,7 +230,12 @@ async fn answer(
     });
     inner.state().requests.push(line.to_string());
     let form = state::form(&body);
-    respond(ask(&inner, &form, &fields, body).await)
+    // What EC2 has begun it ends, also where nobody waits for the answer any more.
+    let asked = tokio::spawn(async move { ask(&inner, &form, &fields, body).await });
+    match asked.await {
+        Ok(answer) => respond(answer),
+        Err(error) => respond(Answer::error(500, "InternalError", &error.to_string())),
+    }
 }
 
 /// What the real one would answer: moto's word, changed where it is more obliging.

@@ -5,6 +5,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
+/// Seconds a request's own time may be from EC2's.
+const VALID: u64 = 300;
+
 /// Who may ask.
 #[derive(Clone, Debug)]
 pub struct Key {
@@ -106,8 +109,10 @@ impl Signed<'_> {
         if !at.starts_with(day) {
             return failed("its scope is of another day");
         }
-        // To the hour is enough for a test, and needs no calendar but the text's own.
-        if at.get(..9) != now.get(..9) {
+        let apart = seconds(at)
+            .zip(seconds(now))
+            .map(|(at, now)| at.abs_diff(now));
+        if apart.is_none_or(|apart| apart > VALID) {
             return Err(("RequestExpired", "Request has expired.".into()));
         }
         let names = part("SignedHeaders=");
@@ -150,6 +155,23 @@ impl Signed<'_> {
         ));
         headers
     }
+}
+
+/// An instant such as `20260302T090000Z` in seconds since 1970.
+fn seconds(text: &str) -> Option<u64> {
+    let part = |from: usize, to: usize| text.get(from..to);
+    let plain = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0, 4)?,
+        part(4, 6)?,
+        part(6, 8)?,
+        part(9, 11)?,
+        part(11, 13)?,
+        part(13, 15)?
+    );
+    let at = humantime::parse_rfc3339(&plain).ok()?;
+    let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
 }
 
 #[cfg(test)]

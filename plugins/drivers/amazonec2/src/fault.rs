@@ -109,7 +109,8 @@ fn sort(code: &str, status: u16) -> Sort {
         // An id that can't be one names nothing.
         _ if code.ends_with("ID.Malformed") || code.ends_with("Id.Malformed") => Sort::Gone,
         _ if code.starts_with("Invalid") || code.starts_with("Missing") => Sort::Wrong,
-        "UnsupportedOperation" | "UnknownParameter" => Sort::Wrong,
+        // A role or a profile that IAM does not have.
+        "NoSuchEntity" | "UnsupportedOperation" | "UnknownParameter" => Sort::Wrong,
         _ => Sort::Never,
     }
 }
@@ -233,6 +234,7 @@ mod tests {
         let named = [
             ("RequestLimitExceeded", 503, Sort::Throttled),
             ("Throttling", 400, Sort::Throttled),
+            ("NoSuchEntity", 400, Sort::Wrong),
             ("Whatever", 429, Sort::Throttled),
             ("InstanceLimitExceeded", 400, Sort::Quota),
             ("VcpuLimitExceeded", 400, Sort::Quota),

@@ -152,7 +152,7 @@ impl Settings {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             !text.is_empty() && text.len() < 64 && text.chars().all(plain)
         };
-        if !letters(&self.region) {
+        if !letters(&self.region) || self.region.starts_with('-') || self.region.ends_with('-') {
             return Err(wrong(&format!(
                 "amazonec2-region is {:?}: write a region such as eu-west-1",
                 self.region
@@ -165,6 +165,13 @@ impl Settings {
                     self.region
                 )));
             }
+        }
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._:/[]".contains(letter);
+        if !self.endpoint.chars().all(plain) {
+            return Err(wrong(&format!(
+                "amazonec2-endpoint is {:?}, which is no address: write it as https://ec2.example.com",
+                self.endpoint
+            )));
         }
         let insecure = self.endpoint.starts_with("http://");
         if insecure && !self.insecure_transport {
@@ -197,6 +204,20 @@ impl Settings {
             return Err(wrong(
                 "amazonec2-security-group is empty: write a name or an id",
             ));
+        }
+        let of_user = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let user = &self.ssh_user;
+        if user.len() > 64 || user.starts_with('-') || !user.chars().all(of_user) {
+            return Err(wrong(&format!(
+                "amazonec2-ssh-user is {user:?}, which is no user's name: write one such as admin or ubuntu"
+            )));
+        }
+        let known = |c: char| c.is_ascii_alphanumeric() || " ._-:/()#,@[]+=&;{}!$*".contains(c);
+        let odd = |name: &&String| name.len() > 255 || !name.chars().all(known);
+        if let Some(name) = self.security_groups.iter().find(odd) {
+            return Err(wrong(&format!(
+                "amazonec2-security-group is {name:?}, which is no name EC2 knows: write letters, digits and ._-:/()#,@[]+=&;{{}}!$*, 255 at most"
+            )));
         }
         self.ports().map(drop)
     }
