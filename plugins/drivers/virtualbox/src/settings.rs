@@ -131,6 +131,12 @@ impl Settings {
                 )));
             }
         }
+        if !settings.ssh_user.is_empty() && !is_user(&settings.ssh_user) {
+            return Err(invalid(format!(
+                "virtualbox-ssh-user is {:?}: write a user's name, of letters, digits, `.`, `_` and `-`",
+                shown(&settings.ssh_user)
+            )));
+        }
         settings.hostonly()?;
         settings.ports()?;
         settings.share()?;
@@ -251,6 +257,12 @@ fn file(name: &str, text: &str) -> Result<String, PluginError> {
     )))
 }
 
+/// Whether this can be a user's name: it is a word of a machine's address.
+fn is_user(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= 32 && !name.starts_with(['-', '.']) && name.chars().all(plain)
+}
+
 fn invalid(why: String) -> PluginError {
     PluginError::InvalidConfig(why)
 }
@@ -359,6 +371,7 @@ mod tests {
         for (text, said) in [
             ("[]", "no JSON object"),
             (r#"{"virtualbox-memory":"1"}"#, "invalid type"),
+            (r#"{"virtualbox-ssh-user":" ci "}"#, "a user's name"),
             (r#"{"virtualbox-base-vm":"-rf"}"#, "begin with a dash"),
             (r#"{"virtualbox-base-vm":"a\nb"}"#, "control characters"),
             (r#"{"virtualbox-ssh-ports":"22-80"}"#, "from 1024"),
