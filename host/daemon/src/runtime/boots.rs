@@ -3,13 +3,14 @@
 //! request then.
 
 use super::first_boot::{Engine, FirstBoot};
+use super::own_file::put;
 use super::scope::Scope;
 use super::setup::Setup;
 use serde_json::Value;
 use springtide_config::Executor;
 use springtide_control::MachineRecord;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Keeps the user data of machines, in a directory of the state that is open to its owner alone.
@@ -136,15 +137,7 @@ fn keep(file: &Path, text: &str) -> io::Result<()> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(directory)?;
     }
-    let new = file.with_extension("new");
-    let mut out = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    out.write_all(text.as_bytes())?;
-    std::fs::rename(new, file)
+    put(file, text.as_bytes())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! once told it is kept here, so that a manager that starts while GitLab is down still knows its
 //! machines.
 
+use super::own_file::put;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -83,7 +84,7 @@ impl Identities {
         let _one = PUTTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: BTreeMap<String, Identity> = read(&self.path)?;
         all.insert(name(&identity.url, token), identity.clone());
-        write(&self.path, &all)
+        put(&self.path, &serde_json::to_vec_pretty(&all)?)
     }
 
     /// The pools this state has had, by key.
@@ -105,7 +106,7 @@ impl Identities {
             return Ok(());
         }
         all.insert(key.to_owned(), kept.clone());
-        write(&self.pools, &all)
+        put(&self.pools, &serde_json::to_vec_pretty(&all)?)
     }
 }
 
@@ -118,13 +119,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<BTreeMap<String, T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(error) => Err(error),
     }
-}
-
-fn write<T: Serialize>(path: &Path, all: &BTreeMap<String, T>) -> io::Result<()> {
-    let new = path.with_extension("json.new");
-    fs::write(&new, serde_json::to_vec_pretty(all)?)?;
-    fs::File::open(&new)?.sync_all()?;
-    fs::rename(&new, path)
 }
 
 fn name(url: &str, token: &str) -> String {

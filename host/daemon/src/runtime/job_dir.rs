@@ -3,12 +3,12 @@
 //!
 //! A job's directory appears whole or not at all, and it is on disk before anything is done with it.
 
-use rustix::fs::{Mode, OFlags};
+use super::own_file::{put, sync, write};
 use serde::{Deserialize, Serialize};
 use springtide_pool::JobId;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Where a job came from: what is needed to go on with it when the configuration has changed.
@@ -127,10 +127,7 @@ impl JobDir {
     /// # Errors
     /// Where it can't be written.
     pub fn put<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        let (new, path) = (self.path.join(format!(".{name}")), self.path.join(name));
-        write(&new, &serde_json::to_vec(value)?)?;
-        fs::rename(new, path)?;
-        sync(&self.path)
+        put(&self.path.join(name), &serde_json::to_vec(value)?)
     }
 
     /// What was written under a name, if anything was.
@@ -155,22 +152,6 @@ impl JobDir {
             done => done,
         }
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    let dir = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-    File::from(dir).sync_all()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod grants;
 pub mod identity;
 pub mod job_dir;
 pub mod jobs;
+pub mod own_file;
 pub mod paths;
 pub mod plugins;
 pub mod policies;

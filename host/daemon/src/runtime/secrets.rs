@@ -3,13 +3,13 @@
 //!
 //! The file is open to its owner alone. What is in it goes to the plugin host and nowhere else.
 
+use super::own_file::put;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use springtide_config::{SecretOption, SecretPart};
 use springtide_plugins::{Aws, AwsKeys, Credential};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -135,16 +135,7 @@ impl Secrets {
     }
 
     fn write(&self, all: &Kept) -> io::Result<()> {
-        let new = self.file.with_extension("json.new");
-        let mut out = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        out.write_all(&serde_json::to_vec(all)?)?;
-        out.sync_all()?;
-        std::fs::rename(new, &self.file)
+        put(&self.file, &serde_json::to_vec(all)?)
     }
 
     /// All of them, as the plugin host applies them.
