@@ -70,26 +70,9 @@ const VBOX_OWNED: [&str; 17] = [
     "unregistervm:1",
 ];
 
-/// What the driver of Amazon EC2 may ask for, as the policy in `examples/iam-policy.json` allows it.
-const EC2_ACTIONS: [&str; 17] = [
-    "AuthorizeSecurityGroupIngress",
-    "CancelSpotInstanceRequests",
-    "CreateSecurityGroup",
-    "CreateTags",
-    "DeleteNetworkInterface",
-    "DeleteSecurityGroup",
-    "DeleteVolume",
-    "DescribeImages",
-    "DescribeInstanceTypes",
-    "DescribeInstances",
-    "DescribeNetworkInterfaces",
-    "DescribeSecurityGroups",
-    "DescribeSpotInstanceRequests",
-    "DescribeSubnets",
-    "DescribeVolumes",
-    "RunInstances",
-    "TerminateInstances",
-];
+/// What the driver of Amazon EC2 may ask for, as the policy in `examples/iam-policy.json` allows it:
+/// the list is the driver's own.
+const EC2_ACTIONS: &str = include_str!("../../../../plugins/drivers/amazonec2/actions.txt");
 
 /// What the shipped plugins need of this host and this configuration.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +168,7 @@ impl Shipped {
                     // A VPC's own endpoint has EC2's name and a private address.
                     allow_private: true,
                     credentials: vec!["aws".to_owned()],
-                    actions: Some(EC2_ACTIONS.map(str::to_owned).into()),
+                    actions: Some(EC2_ACTIONS.lines().map(str::to_owned).collect()),
                 }),
                 ..Grants::default()
             }),

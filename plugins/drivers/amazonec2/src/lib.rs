@@ -25,26 +25,8 @@ use springtide_sdk::{
     PluginError, Request, description,
 };
 
-/// The Actions this driver asks EC2 for: what its grant and its IAM policy have to allow.
-pub const ACTIONS: [&str; 17] = [
-    "AuthorizeSecurityGroupIngress",
-    "CancelSpotInstanceRequests",
-    "CreateSecurityGroup",
-    "CreateTags",
-    "DeleteNetworkInterface",
-    "DeleteSecurityGroup",
-    "DeleteVolume",
-    "DescribeImages",
-    "DescribeInstanceTypes",
-    "DescribeInstances",
-    "DescribeNetworkInterfaces",
-    "DescribeSecurityGroups",
-    "DescribeSpotInstanceRequests",
-    "DescribeSubnets",
-    "DescribeVolumes",
-    "RunInstances",
-    "TerminateInstances",
-];
+/// The Actions this driver asks EC2 for, one a line: what its grant and its IAM policy have to allow.
+pub const ACTIONS: &str = include_str!("../actions.txt");
 
 /// The driver.
 #[derive(Debug)]
