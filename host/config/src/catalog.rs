@@ -311,7 +311,7 @@ fn check(
     settings: &Value,
     at: impl Fn(&str) -> Position,
 ) -> Vec<Problem> {
-    let validator = match jsonschema::draft202012::options().build(&options::plain(schema)) {
+    let validator = match jsonschema::draft202012::options().build(schema) {
         Ok(validator) => validator,
         // The plugin was loaded with this schema; where it is no schema, that is told there.
         Err(_) => return Vec::new(),

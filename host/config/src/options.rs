@@ -83,7 +83,7 @@ enum Mark {
 impl Mark {
     /// A mark that is not known keeps a value in the host: it may be a secret.
     fn of(property: &Value) -> Option<Mark> {
-        if let Some(advice) = property.get("deprecated").and_then(Value::as_str) {
+        if let Some(advice) = property.get("instead").and_then(Value::as_str) {
             return Some(Mark::Deprecated(advice.to_owned()));
         }
         match property.get("secret") {
@@ -206,18 +206,6 @@ impl DriverOptions {
         );
         self.problems.push(problem);
     }
-}
-
-/// A schema as others read it: there, `deprecated` says yes or no.
-pub(crate) fn plain(schema: &Value) -> Value {
-    let mut plain = schema.clone();
-    let properties = plain.get_mut("properties").and_then(Value::as_object_mut);
-    for (_, property) in properties.into_iter().flatten() {
-        if let Some(mark @ Value::String(_)) = property.get_mut("deprecated") {
-            *mark = Value::Bool(true);
-        }
-    }
-    plain
 }
 
 /// Options that came through their types, and where each stands.

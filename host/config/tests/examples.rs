@@ -236,7 +236,7 @@ fn what_a_schema_marks_stays_in_the_host() {
             "x-userdata": {"type": "string", "host-file": "user-data"},
             "x-keypath": {"type": "string", "host-file": "ssh-key"},
             "x-ca": {"type": "string", "host-file": true},
-            "x-old": {"type": "integer", "deprecated": "use x-new instead"},
+            "x-old": {"type": "integer", "instead": "use x-new instead"},
             "x-new": {"type": "integer", "minimum": 1},
         },
     });

@@ -70,8 +70,7 @@ impl Schema {
     pub fn new(text: &str) -> Result<Schema, SchemaError> {
         let value: Value =
             serde_json::from_str(text).map_err(|error| SchemaError::NotJson(error.to_string()))?;
-        let plain = plain(&value);
-        if let Err(error) = jsonschema::draft202012::meta::validate(&plain) {
+        if let Err(error) = jsonschema::draft202012::meta::validate(&value) {
             let at = error.instance_path().to_string();
             let place = if at.is_empty() { "" } else { " at " };
             return Err(SchemaError::NotSchema(format!("{error}{place}{at}")));
@@ -84,7 +83,7 @@ impl Schema {
             known_marks(name, property)?;
         }
         let validator = jsonschema::draft202012::options()
-            .build(&plain)
+            .build(&value)
             .map_err(|error| SchemaError::NotSchema(error.to_string()))?;
         Ok(Schema { value, validator })
     }
@@ -224,18 +223,6 @@ fn marked(property: &Value, mark: &str) -> bool {
         .is_some_and(|value| value.is_string() || *value == Value::Bool(true))
 }
 
-/// The schema as others read it: there, `deprecated` says yes or no.
-fn plain(schema: &Value) -> Value {
-    let mut plain = schema.clone();
-    let properties = plain.get_mut("properties").and_then(Value::as_object_mut);
-    for (_, property) in properties.into_iter().flatten() {
-        if let Some(mark @ Value::String(_)) = property.get_mut("deprecated") {
-            *mark = Value::Bool(true);
-        }
-    }
-    plain
-}
-
 fn known_marks(name: &str, property: &Value) -> Result<(), SchemaError> {
     let marks: [(&str, &[&str], &str); 2] = [
         (
@@ -266,7 +253,14 @@ fn known_marks(name: &str, property: &Value) -> Result<(), SchemaError> {
             });
         }
     }
-    Ok(())
+    match property.get("instead") {
+        Some(value) if !value.is_string() => Err(SchemaError::Mark {
+            property: name.to_owned(),
+            mark: format!("\"instead\": {value}"),
+            instead: "a text that says what to use",
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn kind(property: &Value) -> String {
@@ -323,7 +317,7 @@ mod tests {
             "spot": {"type": "boolean"},
             "tag": {"type": "array", "items": {"type": "string"}},
             "token": {"type": "string", "secret": true, "maxLength": 3},
-            "old": {"type": "string", "deprecated": "use disk instead"},
+            "old": {"type": "string", "instead": "use disk instead"},
             "user-data": {"type": "string", "host-file": true}
           }}"#;
         Schema::new(text).unwrap()
@@ -363,21 +357,14 @@ mod tests {
                 r#"{"type":"object","properties":{"a":{"host-file":3}}}"#,
                 "user-data",
             ),
+            (
+                r#"{"type":"object","properties":{"a":{"instead":true}}}"#,
+                "what to use",
+            ),
         ] {
             let error = Schema::new(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn a_setting_may_say_what_to_use_in_its_place() {
-        let schema = |advice| {
-            format!(r#"{{"type":"object","properties":{{"a":{{"deprecated":{advice}}}}}}}"#)
-        };
-        for advice in ["true", r#""use b""#] {
-            assert!(Schema::new(&schema(advice)).is_ok(), "{advice}");
-        }
-        assert!(Schema::new(&schema("1")).is_err());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Setting {
     pub host_file: bool,
     /// What to use instead, where it is not obeyed any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deprecated: Option<String>,
+    pub instead: Option<String>,
 }
 
 impl Setting {
@@ -39,7 +39,7 @@ impl Setting {
             (self.required, "required"),
             (self.secret, "secret"),
             (self.host_file, "host-file"),
-            (self.deprecated.is_some(), "deprecated"),
+            (self.instead.is_some(), "deprecated"),
         ];
         let said: Vec<&str> = marks
             .iter()
@@ -99,9 +99,7 @@ impl<'a> Reader<'a> {
                 required: required(key),
                 secret: is("secret"),
                 host_file: is("host-file"),
-                deprecated: word("deprecated")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned),
+                instead: word("instead").and_then(Value::as_str).map(str::to_owned),
                 name: name.clone(),
             });
             if depth == 0 {
@@ -269,7 +267,7 @@ mod tests {
             "properties": {
                 "sections": {"type": "array", "items": {"$ref": "#/$defs/section"}},
                 "token": {"type": "string", "secret": "aws.session-token"},
-                "old": {"type": "string", "deprecated": "use key instead"},
+                "old": {"type": "string", "instead": "use key instead"},
                 "key": {"$ref": "#/$defs/key", "description": "A key."}
             },
             "$defs": {

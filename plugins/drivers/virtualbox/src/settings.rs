@@ -283,7 +283,7 @@ mod tests {
         let properties = schema["properties"].as_object().unwrap();
         let obeyed = properties
             .iter()
-            .filter(|(_, property)| property.get("deprecated").is_none());
+            .filter(|(_, property)| property.get("instead").is_none());
         let defaults: serde_json::Map<_, _> = obeyed
             .map(|(name, property)| (name.clone(), property["default"].clone()))
             .collect();

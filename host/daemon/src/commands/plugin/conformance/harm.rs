@@ -198,7 +198,7 @@ fn texts(schema: &Value) -> Vec<(String, bool)> {
     let properties = schema.get("properties").and_then(Value::as_object);
     let plain = |said: &Value| said.get("type") == Some(&"string".into());
     let host = |said: &Value| {
-        ["secret", "host-file", "deprecated", "enum", "const"]
+        ["secret", "host-file", "instead", "enum", "const"]
             .iter()
             .any(|mark| said.get(*mark).is_some_and(|value| *value != false))
     };
@@ -282,7 +282,7 @@ mod tests {
             "other-key": {"type": "string", "secret": "aws.secret-access-key"},
             "file": {"type": "string", "host-file": true},
             "kind": {"type": "string", "enum": ["a", "b"]},
-            "old": {"type": "string", "deprecated": "use name instead"},
+            "old": {"type": "string", "instead": "use name instead"},
         }});
         assert_eq!(
             texts(&schema),
