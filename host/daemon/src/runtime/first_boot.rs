@@ -7,7 +7,7 @@
 mod docker;
 mod mime;
 
-pub use docker::{Engine, Install};
+pub use docker::Engine;
 
 use springtide_jobs::quoted as word;
 use std::fmt::Write;

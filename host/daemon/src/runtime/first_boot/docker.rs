@@ -13,36 +13,9 @@ const ABSENT: &str = include_str!("docker-absent.sh");
 const CONFIGURE: &str = include_str!("docker-config.sh");
 const START: &str = include_str!("docker-start.sh");
 
-/// What Docker's daemon on a machine is told.
+/// What Docker's daemon on a machine is told, and what is done where the image has no Docker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Engine {
-    /// `engine-registry-mirror`.
-    pub registry_mirrors: Vec<String>,
-    /// `engine-insecure-registry`.
-    pub insecure_registries: Vec<String>,
-    /// `engine-opt`: `flag=value`, or `flag` for true, as dockerd takes them.
-    pub options: Vec<String>,
-    /// `engine-label`: `key=value`.
-    pub labels: Vec<String>,
-    /// `engine-env`: `NAME=value`.
-    pub env: Vec<String>,
-    /// `engine-storage-driver`.
-    pub storage_driver: Option<String>,
-    /// What is done where the image has no Docker.
-    pub install: Install,
-}
-
-/// What is done where the image has no Docker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Install {
-    /// The distribution's own package.
-    #[default]
-    Distribution,
-    /// The script at this address: `engine-install-url`.
-    From(String),
-    /// Nothing: `engine-install=false`.
-    Off,
-}
+pub struct Engine(pub EngineOptions);
 
 /// Flags of dockerd that may be given several times, with their keys in its file.
 const LISTS: [(&str, &str); 15] = [
@@ -80,20 +53,7 @@ impl Engine {
     /// What a runner's options say of a machine of this name.
     #[must_use]
     pub fn of(machine: &Machine, name: &str) -> Engine {
-        let options = EngineOptions::of(machine, name);
-        Engine {
-            registry_mirrors: options.registry_mirror,
-            insecure_registries: options.insecure_registry,
-            options: options.opt,
-            labels: options.label,
-            env: options.env,
-            storage_driver: options.storage_driver,
-            install: match options.install_url {
-                _ if !options.install => Install::Off,
-                Some(url) => Install::From(url),
-                None => Install::Distribution,
-            },
-        }
+        Engine(EngineOptions::of(machine, name))
     }
 
     /// Files on the machine, with their texts.
@@ -105,9 +65,9 @@ impl Engine {
             let text = serde_json::to_string_pretty(&settings).unwrap_or_default();
             files.push(("/etc/springtide/daemon.json", text + "\n"));
         }
-        if !self.env.is_empty() {
+        if !self.0.env.is_empty() {
             let mut text = String::from("[Service]\n");
-            for one in &self.env {
+            for one in &self.0.env {
                 put(&mut text, format_args!("Environment={}\n", systemd(one)));
             }
             let path = "/etc/systemd/system/docker.service.d/springtide.conf";
@@ -119,18 +79,18 @@ impl Engine {
     /// The part of the first boot's script that is about Docker.
     pub(super) fn script(&self, has_user: bool) -> String {
         let mut text = String::from("\n");
-        match &self.install {
-            Install::Distribution => text.extend([INSTALL, INSTALLED]),
-            Install::From(url) => {
+        match &self.0.install_url {
+            _ if !self.0.install => text.push_str(ABSENT),
+            Some(url) => {
                 put(&mut text, format_args!("install_url={}\n", word(url)));
                 text.extend([INSTALL_FROM, INSTALLED]);
             }
-            Install::Off => text.push_str(ABSENT),
+            None => text.extend([INSTALL, INSTALLED]),
         }
         text.push_str("restart=no\n");
         if !self.settings().is_empty() {
             text.push_str(CONFIGURE);
-        } else if !self.env.is_empty() {
+        } else if !self.0.env.is_empty() {
             text.push_str("restart=yes\n");
         }
         text.push_str(START);
@@ -146,7 +106,7 @@ impl Engine {
     /// `daemon.json`.
     fn settings(&self) -> Map<String, Value> {
         let mut settings = Map::new();
-        for option in &self.options {
+        for option in &self.0.opt {
             let (flag, value) = match option.split_once('=') {
                 Some((flag, value)) => (flag.trim_start_matches('-'), value),
                 None => (option.trim_start_matches('-'), "true"),
@@ -157,15 +117,15 @@ impl Engine {
             }
         }
         for (flag, values) in [
-            ("registry-mirror", &self.registry_mirrors),
-            ("insecure-registry", &self.insecure_registries),
-            ("label", &self.labels),
+            ("registry-mirror", &self.0.registry_mirror),
+            ("insecure-registry", &self.0.insecure_registry),
+            ("label", &self.0.label),
         ] {
             for value in values {
                 set(&mut settings, flag, value);
             }
         }
-        if let Some(driver) = &self.storage_driver {
+        if let Some(driver) = &self.0.storage_driver {
             settings.insert("storage-driver".into(), driver.as_str().into());
         }
         settings
@@ -246,10 +206,10 @@ mod tests {
 
     #[test]
     fn flags_of_dockerd_have_the_keys_and_types_of_its_file() {
-        let engine = Engine {
-            registry_mirrors: vec!["http://192.168.1.10:6000".into()],
-            insecure_registries: vec!["registry.internal:5000".into()],
-            options: [
+        let engine = Engine(EngineOptions {
+            registry_mirror: vec!["http://192.168.1.10:6000".into()],
+            insecure_registry: vec!["registry.internal:5000".into()],
+            opt: [
                 "log-driver=json-file",
                 "log-opt=max-size=10m",
                 "--log-opt=max-file=3",
@@ -265,10 +225,10 @@ mod tests {
             ]
             .map(String::from)
             .into(),
-            labels: vec!["team=a".into()],
+            label: vec!["team=a".into()],
             storage_driver: Some("overlay2".into()),
-            ..Engine::default()
-        };
+            ..EngineOptions::default()
+        });
         insta::assert_snapshot!(engine.files()[0].1, @r#"
         {
           "dns": [

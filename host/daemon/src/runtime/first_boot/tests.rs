@@ -1,7 +1,29 @@
 use super::*;
+use springtide_config::EngineOptions;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// The user data with the name of each file that went into it in its place.
+fn folded(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (name, file) in [
+        ("dead-man.sh", DEAD_MAN),
+        ("dead-man.service", SERVICE),
+        ("begin.sh", BEGIN),
+        ("docker-absent.sh", include_str!("docker-absent.sh")),
+        ("docker-config.sh", include_str!("docker-config.sh")),
+        ("docker-start.sh", include_str!("docker-start.sh")),
+    ] {
+        let indented = |line: &str| match line {
+            "" => "\n".to_owned(),
+            line => format!("    {line}\n"),
+        };
+        let block: String = file.lines().map(indented).collect();
+        text = text.replace(&block, &format!("    ({name})\n"));
+    }
+    text
+}
 
 fn wished() -> FirstBoot {
     FirstBoot {
@@ -15,7 +37,7 @@ fn wished() -> FirstBoot {
 fn a_machine_for_a_shell_has_a_user_a_key_and_a_timer_and_no_docker() {
     let text = wished().user_data();
     assert!(!text.contains("docker"), "{text}");
-    insta::assert_snapshot!(text, @r#"
+    insta::assert_snapshot!(folded(&text), @r#"
     #cloud-config
     ssh_authorized_keys:
     - "ssh-ed25519 AAAA manager"
@@ -30,71 +52,15 @@ fn a_machine_for_a_shell_has_a_user_a_key_and_a_timer_and_no_docker() {
     - path: /usr/local/sbin/springtide-dead-man
       permissions: '0755'
       content: |
-        #!/bin/sh
-        # Powers this machine off once its lease has run out: then no manager looks after it any more.
-        # A lease is an uptime in seconds, for clocks are set while a machine boots.
-        lease=${SPRINGTIDE_LEASE:-/run/springtide/lease}
-        length=${SPRINGTIDE_LEASE_SECONDS:-14400}
-        look=${SPRINGTIDE_LOOK_SECONDS:-30}
-
-        up() { cut -d. -f1 /proc/uptime; }
-
-        end=$(($(up) + length))
-        mkdir -p "$(dirname "$lease")"
-        [ -s "$lease" ] || echo "$end" > "$lease"
-        # The last lease that could be read counts: a file that is lost makes no machine live for ever.
-        while :; do
-            told=
-            read -r told 2>/dev/null < "$lease"
-            case $told in
-                '' | *[!0-9]*) ;;
-                *) end=$told ;;
-            esac
-            [ "$(up)" -lt "$end" ] || break
-            sleep "$look"
-        done
-        echo 'springtide: the lease of this machine has run out; it powers off'
-        if [ -n "$SPRINGTIDE_POWEROFF" ]; then
-            exec sh -c "$SPRINGTIDE_POWEROFF"
-        fi
-        systemctl poweroff 2>/dev/null || poweroff || shutdown -h now
-        sleep 120
-        # What hangs on shutdown costs as much as what runs.
-        poweroff -f || systemctl poweroff --force --force
-        sleep 60
-        echo o > /proc/sysrq-trigger
+        (dead-man.sh)
     - path: /etc/systemd/system/springtide-dead-man.service
       permissions: '0644'
       content: |
-        [Unit]
-        Description=Powers this machine off once no Springtide looks after it
-
-        [Service]
-        ExecStart=/bin/sh /usr/local/sbin/springtide-dead-man
-        Restart=always
-        OOMScoreAdjust=-900
-
-        [Install]
-        WantedBy=multi-user.target
+        (dead-man.service)
     - path: /usr/local/sbin/springtide-first-boot
       permissions: '0700'
       content: |
-        #!/bin/sh
-        # What cloud-init runs once, as root. Springtide reads the warnings and shows them in the machine's log.
-        mkdir -p /run/springtide
-        warn() {
-            echo "springtide: $*"
-            echo "$*" >> /run/springtide/warnings
-        }
-
-        if [ -d /run/systemd/system ]; then
-            systemctl daemon-reload
-            systemctl enable --now springtide-dead-man.service ||
-                warn 'the timer that powers this machine off where no manager looks after it could not be started'
-        else
-            nohup sh /usr/local/sbin/springtide-dead-man > /dev/null 2>&1 &
-            warn 'there is no systemd: the timer that powers this machine off does not come back after a restart of it'
-        fi
+        (begin.sh)
 
         user=ci
         mkdir -p /var/lib/springtide
@@ -107,37 +73,22 @@ fn a_machine_for_a_shell_has_a_user_a_key_and_a_timer_and_no_docker() {
 #[test]
 fn a_machine_for_docker_has_the_engine_options_and_the_operators_script() {
     let boot = FirstBoot {
-        docker: Some(Engine {
-            registry_mirrors: vec!["http://192.168.1.10:6000".into()],
+        docker: Some(Engine(EngineOptions {
+            registry_mirror: vec!["http://192.168.1.10:6000".into()],
             env: vec!["HTTP_PROXY=http://proxy:3128".into()],
-            install: Install::Off,
-            ..Engine::default()
-        }),
+            install: false,
+            ..EngineOptions::default()
+        })),
         script: Some("#!/usr/bin/env python3\nprint('it\\'s')\n".into()),
         ..wished()
     };
     let text = boot.user_data();
     let after = text.find("- path: /usr/local/sbin/springtide-first-boot\n");
-    insta::assert_snapshot!(&text[after.unwrap()..], @r#"
+    insta::assert_snapshot!(folded(&text[after.unwrap()..]), @r#"
     - path: /usr/local/sbin/springtide-first-boot
       permissions: '0700'
       content: |
-        #!/bin/sh
-        # What cloud-init runs once, as root. Springtide reads the warnings and shows them in the machine's log.
-        mkdir -p /run/springtide
-        warn() {
-            echo "springtide: $*"
-            echo "$*" >> /run/springtide/warnings
-        }
-
-        if [ -d /run/systemd/system ]; then
-            systemctl daemon-reload
-            systemctl enable --now springtide-dead-man.service ||
-                warn 'the timer that powers this machine off where no manager looks after it could not be started'
-        else
-            nohup sh /usr/local/sbin/springtide-dead-man > /dev/null 2>&1 &
-            warn 'there is no systemd: the timer that powers this machine off does not come back after a restart of it'
-        fi
+        (begin.sh)
 
         user=ci
         mkdir -p /var/lib/springtide
@@ -146,38 +97,10 @@ fn a_machine_for_docker_has_the_engine_options_and_the_operators_script() {
         /usr/local/sbin/springtide-first-boot-script ||
             warn "the first_boot script failed with exit code $?: see /var/log/cloud-init-output.log there"
 
-        if ! command -v dockerd > /dev/null; then
-            warn 'Docker is not there and engine-install is false: use an image that carries it'
-        fi
+        (docker-absent.sh)
         restart=no
-        mkdir -p /etc/docker
-        if [ -s /etc/docker/daemon.json ] && ! cmp -s /etc/docker/daemon.json /etc/springtide/daemon.json; then
-            cp -p /etc/docker/daemon.json /etc/docker/daemon.json.before
-            warn 'the image has an /etc/docker/daemon.json: the engine options replace it, and it is kept as daemon.json.before'
-        fi
-        cp /etc/springtide/daemon.json /etc/docker/daemon.json
-        restart=yes
-        if command -v dockerd > /dev/null; then
-            if [ -d /run/systemd/system ]; then
-                systemctl daemon-reload
-                systemctl enable docker.service
-                if [ "$restart" = yes ]; then systemctl restart docker.service; else systemctl start docker.service; fi
-            elif command -v rc-service > /dev/null; then
-                rc-update add docker default
-                if [ "$restart" = yes ]; then rc-service docker restart; else rc-service docker start; fi
-            else
-                if [ "$restart" = yes ]; then service docker restart; else service docker start; fi
-            fi
-            tries=0
-            until docker version > /dev/null 2>&1; do
-                tries=$((tries + 1))
-                if [ "$tries" -ge 60 ]; then
-                    warn 'Docker does not answer a minute after its start: journalctl -u docker there says why'
-                    break
-                fi
-                sleep 1
-            done
-        fi
+        (docker-config.sh)
+        (docker-start.sh)
         usermod -aG docker "$user" 2>/dev/null || addgroup "$user" docker
     - path: /usr/local/sbin/springtide-first-boot-script
       permissions: '0700'
@@ -266,16 +189,16 @@ fn every_script_can_be_read_by_a_shell() {
     let engines = [
         None,
         Some(Engine::default()),
-        Some(Engine {
-            install: Install::Off,
-            options: vec!["mtu=1400".into()],
-            ..Engine::default()
-        }),
-        Some(Engine {
-            install: Install::From("https://get.example.com/?a=1&b='; reboot #".into()),
+        Some(Engine(EngineOptions {
+            install: false,
+            opt: vec!["mtu=1400".into()],
+            ..EngineOptions::default()
+        })),
+        Some(Engine(EngineOptions {
+            install_url: Some("https://get.example.com/?a=1&b='; reboot #".into()),
             env: vec!["A=b".into()],
-            ..Engine::default()
-        }),
+            ..EngineOptions::default()
+        })),
     ];
     for docker in engines {
         for script in [None, Some("exit 3".to_owned())] {
