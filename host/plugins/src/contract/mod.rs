@@ -70,6 +70,22 @@ pub enum PluginError {
 }
 
 impl PluginError {
+    /// Its case, as the contract spells it.
+    #[must_use]
+    pub fn case(&self) -> &'static str {
+        match self {
+            PluginError::NotFound(_) => "not-found",
+            PluginError::Quota(_) => "quota",
+            PluginError::Capacity(_) => "capacity",
+            PluginError::Throttled(_) => "throttled",
+            PluginError::Denied(_) => "denied",
+            PluginError::InvalidConfig(_) => "invalid-config",
+            PluginError::Transient(_) => "transient",
+            PluginError::Permanent(_) => "permanent",
+            PluginError::Other(_) => "other",
+        }
+    }
+
     /// What it says, without its case.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -29,26 +29,12 @@ pub(super) struct Fault {
 impl Fault {
     /// Whether this is an error that is expected.
     pub(super) fn expects(&self, error: &PluginError) -> bool {
-        self.expected.contains(&case(error))
+        self.expected.contains(&error.case())
     }
 
     /// The errors that are expected, in words.
     pub(super) fn expected(&self) -> String {
         self.expected.join(" or ")
-    }
-}
-
-fn case(error: &PluginError) -> &'static str {
-    match error {
-        PluginError::NotFound(_) => "not-found",
-        PluginError::Quota(_) => "quota",
-        PluginError::Capacity(_) => "capacity",
-        PluginError::Throttled(_) => "throttled",
-        PluginError::Denied(_) => "denied",
-        PluginError::InvalidConfig(_) => "invalid-config",
-        PluginError::Transient(_) => "transient",
-        PluginError::Permanent(_) => "permanent",
-        PluginError::Other(_) => "other",
     }
 }
 

@@ -6,20 +6,6 @@ use serde_json::{Map, Value, json};
 use springtide_plugins::contract::{CallContext, Description, PluginError};
 use springtide_plugins::{CallError, Schema};
 
-/// The functions a deadline can be of.
-const FUNCTIONS: [&str; 7] = [
-    "create",
-    "list-machines",
-    "get",
-    "destroy",
-    "renew-leases",
-    "list-leftovers",
-    "destroy-leftover",
-];
-
-/// The host's own ceiling of a driver's deadlines, in seconds.
-const CEILING: u32 = 300;
-
 /// A driver describes itself the same each time, and an operator can read what can be set.
 pub(super) fn describe(bench: &Bench, again: &Description) -> Result<String> {
     let info = bench.plugin.info();
@@ -33,21 +19,6 @@ pub(super) fn describe(bench: &Bench, again: &Description) -> Result<String> {
             said.name,
             info.id
         );
-    }
-    for deadline in &said.deadlines {
-        if !FUNCTIONS.contains(&deadline.function.as_str()) {
-            bail!(
-                "there is a deadline of {:?}, which is no function of a driver",
-                deadline.function
-            );
-        }
-        if !(1..=CEILING).contains(&deadline.limit) {
-            bail!(
-                "the deadline of {} is {} s; the host takes 1 to {CEILING}",
-                deadline.function,
-                deadline.limit
-            );
-        }
     }
     let settings = bench.plugin.schema().settings();
     let silent: Vec<&str> = settings
