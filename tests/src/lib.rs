@@ -125,6 +125,13 @@ request_concurrency = 4
         )
     }
 
+    /// The same entry with so many idle machines to keep.
+    #[must_use]
+    pub fn idle(&self, name: &str, machines: u32) -> String {
+        self.runner(name, "")
+            .replace("IdleCount = 0", &format!("IdleCount = {machines}"))
+    }
+
     /// A plugin directory of the site's own, with what is shipped: what is configured from now on
     /// uses it.
     ///

@@ -181,11 +181,7 @@ async fn asked_to_finish_a_daemon_finishes_and_asked_twice_to_stop_it_ends_at_on
 async fn a_changed_file_is_read_without_dropping_a_job_and_a_removed_runners_machines_go()
 -> Result<()> {
     let site = Site::new(quick()).await?;
-    site.configure(
-        &site
-            .runner("elastic", "")
-            .replace("IdleCount = 0", "IdleCount = 2"),
-    )?;
+    site.configure(&site.idle("elastic", 2))?;
     let daemon = site.start(&[]).await?;
     let id = site
         .sandbox
@@ -212,11 +208,7 @@ async fn a_changed_file_is_read_without_dropping_a_job_and_a_removed_runners_mac
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_that_left_the_file_while_no_daemon_ran_leaks_nothing() -> Result<()> {
     let site = Site::new(quick()).await?;
-    site.configure(
-        &site
-            .runner("elastic", "")
-            .replace("IdleCount = 0", "IdleCount = 2"),
-    )?;
+    site.configure(&site.idle("elastic", 2))?;
     let daemon = site.start(&[]).await?;
     site.until("two machines are there", async || site.machines() == 2)
         .await?;
@@ -286,11 +278,7 @@ async fn a_script_may_print_binary_or_nothing_and_masked_values_do_not_get_out()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_replays_to_the_same_decisions() -> Result<()> {
     let site = Site::new(quick()).await?;
-    site.configure(
-        &site
-            .runner("elastic", "")
-            .replace("IdleCount = 0", "IdleCount = 1"),
-    )?;
+    site.configure(&site.idle("elastic", 1))?;
     let daemon = site.start(&[]).await?;
     site.until("a machine is ready", async || {
         site.status().await.is_ok_and(|status| {

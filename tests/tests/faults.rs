@@ -7,17 +7,14 @@ use springtide_sandbox::{Endpoint, Fault, FaultKind, JobSpec, JobStatus, RunnerS
 use springtide_tests::{Site, all, job, over, quick};
 use std::time::Duration;
 
-fn idle(site: &Site, name: &str, machines: u32) -> String {
-    site.runner(name, "")
-        .replace("IdleCount = 0", &format!("IdleCount = {machines}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_with_an_error_beside_good_ones_keeps_its_machines() -> Result<()> {
     let site = Site::new(quick()).await?;
     site.sandbox
         .add_runner(RunnerSeed::new("glrt-another-token", ["other"]));
-    let other = idle(&site, "other", 1).replace("glrt-sandbox-token", "glrt-another-token");
+    let other = site
+        .idle("other", 1)
+        .replace("glrt-sandbox-token", "glrt-another-token");
     site.configure(&(site.runner("elastic", "") + &other))?;
     let daemon = site.start(&[]).await?;
     site.until("the other's machine is there", async || {
@@ -54,7 +51,7 @@ async fn an_entry_with_an_error_beside_good_ones_keeps_its_machines() -> Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_that_comes_back_while_its_machines_go_works_as_before() -> Result<()> {
     let site = Site::new(quick()).await?;
-    let slow = idle(&site, "elastic", 2).replace(
+    let slow = site.idle("elastic", 2).replace(
         r#"["local-boot-delay=100"]"#,
         r#"["local-boot-delay=100", "local-destroy-delay=3000"]"#,
     );
@@ -82,7 +79,7 @@ async fn a_runner_that_comes_back_while_its_machines_go_works_as_before() -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_of_settings_that_were_changed_are_neither_lost_nor_left() -> Result<()> {
     let site = Site::new(quick()).await?;
-    site.configure(&idle(&site, "elastic", 2))?;
+    site.configure(&site.idle("elastic", 2))?;
     let daemon = site.start(&[]).await?;
     site.until("two machines are ready", async || {
         let status = site.status().await;

@@ -1,14 +1,18 @@
 //! A machine, a job's directory on the host, and jobs as GitLab hands them over.
 #![allow(dead_code)]
 
+#[path = "../../../helper/tests/support/built.rs"]
+mod built;
+
+pub use built::helper;
 use serde_json::{Value, json};
 use springtide_gitlab::{Payload, Remote, TraceSource};
 use springtide_jobs::{JobRun, JobSettings, JobTrace, RunOutcome, run};
 use springtide_machines::{HelperClient, ProcessConnection};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -16,30 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The token of every job here.
 pub const TOKEN: &str = "glcbt-1_this-is-the-jobs-token";
-
-/// The helper beside the test's own program; built first where it is missing, for cargo builds
-/// the programs of no other package with a test.
-pub fn helper() -> &'static Path {
-    static HELPER: OnceLock<PathBuf> = OnceLock::new();
-    HELPER.get_or_init(|| {
-        let test = std::env::current_exe().expect("this program's path");
-        let profile = test.ancestors().nth(2).expect("the profile's directory");
-        let helper = profile.join("springtide-helper");
-        if !helper.exists() {
-            let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--package", "springtide-helper"])
-                .arg("--target-dir")
-                .arg(profile.parent().expect("the target directory"))
-                .status()
-                .expect("cargo");
-            assert!(
-                built.success() && helper.exists(),
-                "the helper was not built"
-            );
-        }
-        helper
-    })
-}
 
 /// A machine and a job's directory. Dropped, everything on the machine is killed.
 pub struct Bench {

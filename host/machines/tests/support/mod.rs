@@ -1,6 +1,10 @@
 //! A real OpenSSH server of the test's own, and connections to it.
 #![allow(dead_code)]
 
+#[path = "../../../helper/tests/support/built.rs"]
+mod built;
+
+pub use built::helper;
 use rustix::process::{Pid, Signal, kill_process};
 use springtide_machines::{
     ConnectError, HostKeys, SshConnection, SshKey, SshOptions, SshTarget, SshTimes,
@@ -9,35 +13,11 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
-
-/// The helper beside the test's own program; built first where it is missing, for cargo builds
-/// the programs of no other package with a test.
-pub fn helper() -> &'static Path {
-    static HELPER: OnceLock<PathBuf> = OnceLock::new();
-    HELPER.get_or_init(|| {
-        let test = std::env::current_exe().expect("this program's path");
-        let profile = test.ancestors().nth(2).expect("the profile's directory");
-        let helper = profile.join("springtide-helper");
-        if !helper.exists() {
-            let built = Command::new(env!("CARGO"))
-                .args(["build", "--quiet", "--package", "springtide-helper"])
-                .arg("--target-dir")
-                .arg(profile.parent().expect("the target directory"))
-                .status()
-                .expect("cargo");
-            assert!(
-                built.success() && helper.exists(),
-                "the helper was not built"
-            );
-        }
-        helper
-    })
-}
 
 /// An OpenSSH server for the current user on a free port, and the manager's state. Dropped, it and
 /// all its sessions are killed.
