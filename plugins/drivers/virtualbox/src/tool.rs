@@ -198,6 +198,9 @@ fn refused(what: &str, code: i32, stderr: &str, stdout: &str) -> Failed {
         "NS_ERROR_OUT_OF_MEMORY",
     ]) {
         PluginError::Capacity(format!("{why}; the host has too little memory free"))
+    } else if has(&["assign the machine to the session"]) {
+        // Another call has it for a moment, and this is how that is said when both begin at once.
+        PluginError::Transient(why)
     } else if has(&["VERR_ACCESS_DENIED", "E_ACCESSDENIED", "Permission denied"]) {
         PluginError::Denied(why)
     } else if has(&[
@@ -285,6 +288,13 @@ mod tests {
             (
                 "transient",
                 wrote(1, "VBoxManage: error: The object is not ready\n"),
+            ),
+            (
+                "transient",
+                wrote(
+                    1,
+                    "VBoxManage: error: Failed to assign the machine to the session (E_ACCESSDENIED)\n",
+                ),
             ),
             (
                 "transient",
