@@ -7,5 +7,6 @@ pub mod metrics;
 pub mod pool_loop;
 pub mod runtime;
 pub mod signals;
+pub mod snapshot;
 pub mod table;
 pub mod view;

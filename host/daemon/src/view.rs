@@ -1,6 +1,6 @@
 //! What a pool's loop shows of itself after each step: for policies, `status`, metrics and the demo.
 
-use crate::commands::pool::words;
+use crate::snapshot::words;
 use serde::{Deserialize, Serialize};
 use springtide_control::{Controller, MachineRecord, Stage, Store};
 use springtide_pool::{

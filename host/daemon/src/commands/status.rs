@@ -1,9 +1,9 @@
 //! `springtide status`: how a running daemon stands.
 
 use super::asking::Daemon;
-use super::pool::width;
 use crate::runtime::answers::{PoolStatus, Status};
 use crate::runtime::socket::Ask;
+use crate::snapshot::width;
 use crate::table::{Table, say};
 use anyhow::{Context, Result};
 use clap::Args;

@@ -8,7 +8,7 @@ use super::policies::Heard;
 use super::pools::{PoolHandle, Pools};
 use super::reach::Ways;
 use super::socket::Ask;
-use crate::commands::pool::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::view::{MachineRow, Said, Totals};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
