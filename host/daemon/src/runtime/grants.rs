@@ -32,7 +32,7 @@ const VBOX_ALLOW: [&[&str]; 24] = [
     &["dhcpserver", "remove"],
     &["discardstate"],
     &["getextradata"],
-    &["guestproperty", "enumerate"],
+    &["guestproperty", "get"],
     &["hostonlyif"],
     &["import"],
     &["list"],

@@ -4,6 +4,7 @@
 //! A machine is named `<owner>-<token>`, which is its id, and carries its marks itself. `create` does
 //! a step a call; how far a machine has come is read from VirtualBox each time.
 
+mod guest;
 mod iso;
 mod make;
 mod network;

@@ -25,11 +25,11 @@ pub(crate) fn further(
     let Some(vm) = Vm::find(vbox, &name)? else {
         register(vbox, settings, &id)?;
         let vm = found(vbox, &name)?;
-        vm.write_marks(vbox, creation, settings.ssh_user())?;
+        vm.write_marks(vbox, creation, settings)?;
         return found(vbox, &name);
     };
     match vm.step() {
-        Step::Registered => vm.write_marks(vbox, creation, settings.ssh_user())?,
+        Step::Registered => vm.write_marks(vbox, creation, settings)?,
         Step::Marked => {
             configure(vbox, settings, creation, &vm)?;
             vm.write_step(vbox, Step::Configured)?;

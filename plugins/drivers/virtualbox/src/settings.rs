@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) hostonly_nicpromisc: String,
     #[serde(rename = "virtualbox-hostonly-no-dhcp")]
     pub(crate) hostonly_no_dhcp: bool,
+    #[serde(rename = "virtualbox-address")]
+    pub(crate) address: Address,
     #[serde(rename = "virtualbox-ui-type")]
     pub(crate) ui_type: String,
     #[serde(rename = "virtualbox-share-folder")]
@@ -72,6 +74,7 @@ impl Default for Settings {
             hostonly_nictype: "82540EM".into(),
             hostonly_nicpromisc: "deny".into(),
             hostonly_no_dhcp: false,
+            address: Address::ForwardedPort,
             ui_type: "headless".into(),
             share_folder: String::new(),
         }
@@ -94,6 +97,16 @@ pub(crate) enum Source {
     DiskImage(String),
     /// boot2docker's ISO, with a disk of its own.
     Boot2docker(String),
+}
+
+/// Where machines are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Address {
+    /// At a port of this host that is forwarded to them.
+    ForwardedPort,
+    /// At their own address in the host-only network, which their guest additions tell.
+    HostOnly,
 }
 
 /// A host-only network: the host's address in it, and how many bits of it are the network's.
@@ -137,7 +150,11 @@ impl Settings {
                 shown(&settings.ssh_user)
             )));
         }
-        settings.hostonly()?;
+        if settings.hostonly()?.is_none() && settings.address == Address::HostOnly {
+            return Err(invalid(
+                "virtualbox-address is host-only, and there is no such network: set virtualbox-hostonly-cidr, such as 192.168.56.1/24".into(),
+            ));
+        }
         settings.ports()?;
         settings.share()?;
         Ok(settings)
@@ -287,7 +304,7 @@ mod tests {
         let defaults: serde_json::Map<_, _> = obeyed
             .map(|(name, property)| (name.clone(), property["default"].clone()))
             .collect();
-        assert_eq!(defaults.len(), 20);
+        assert_eq!(defaults.len(), 21);
         let text = Value::Object(defaults).to_string();
         assert_eq!(Settings::read(&text).unwrap(), Settings::default());
         assert_eq!(Settings::read("{}").unwrap(), Settings::default());
@@ -389,6 +406,10 @@ mod tests {
                 "own address",
             ),
             (r#"{"virtualbox-share-folder":"home"}"#, "/DIRECTORY:NAME"),
+            (
+                r#"{"virtualbox-address":"host-only"}"#,
+                "set virtualbox-hostonly-cidr",
+            ),
         ] {
             let Err(PluginError::InvalidConfig(why)) = Settings::read(text) else {
                 panic!("{text} was taken");

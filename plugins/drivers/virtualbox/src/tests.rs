@@ -1,7 +1,7 @@
 use super::*;
 use fake::{Fake, creation, sort};
-use springtide_sdk::MachineState;
 use springtide_sdk::testing::context;
+use springtide_sdk::{MachineState, Reach};
 
 const BASE: &str = r#"{"virtualbox-base-vm":"base é \"1\""}"#;
 const MISSING: &str = "Could not find a registered machine named 'x'";
@@ -103,6 +103,42 @@ fn a_machine_is_configured_once_and_started_after() {
         "{calls}"
     );
     assert!(calls.contains("startvm own-t1 --type headless"), "{calls}");
+}
+
+#[test]
+fn a_machine_of_the_host_only_network_is_reached_where_its_guest_additions_say() {
+    let running = info("running", "macaddress2=\"080027AABBCC\"\n");
+    let marks = marks("started") + "Key: springtide/address, Value: host-only\n";
+    let booting = || {
+        Fake::default()
+            .saying("showvminfo", &running)
+            .saying("getextradata", &marks)
+            .saying("guestproperty", "No value set!\n")
+    };
+    let ready = || {
+        booting()
+            .saying("/VirtualBox/GuestInfo/Net/1/MAC", "Value: 080027C3D962\n")
+            .saying("/VirtualBox/GuestInfo/Net/0/MAC", "Value: 080027aabbcc\n")
+    };
+    let address = "/VirtualBox/GuestInfo/Net/0/V4/IP";
+    for (fake, wanted) in [
+        (booting(), None),
+        (ready(), None),
+        (ready().saying(address, "Value: 0.0.0.0\n"), None),
+        (ready().saying(address, "Value: -oops\n"), None),
+        (
+            ready().saying(address, "Value: 192.168.56.101\n"),
+            Some(("192.168.56.101", 22)),
+        ),
+    ] {
+        let machine = create(&fake, BASE).unwrap();
+        assert_eq!(machine.state, MachineState::Running);
+        let reached = machine.reach.as_ref().map(|reach| match reach {
+            Reach::Ssh(at) => (at.host.as_str(), at.port),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(reached, wanted, "{:?}", fake.calls());
+    }
 }
 
 #[test]

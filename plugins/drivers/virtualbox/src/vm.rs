@@ -5,7 +5,9 @@
 //! told. All marks are extradata, `springtide/...`, written right after. Nothing is remembered
 //! anywhere else.
 
+use crate::guest;
 use crate::parse;
+use crate::settings::{Address, Settings};
 use crate::tool::VBox;
 use springtide_sdk::{
     Billing, Creation, KeyValue, Machine, MachineState, PluginError, Reach, SshAddress,
@@ -18,6 +20,10 @@ pub(crate) const RULE: &str = "springtide-ssh";
 const FOLDER: &str = "springtide";
 /// Where the keys of our marks begin.
 const MARK: &str = "springtide/";
+/// The mark of a machine that is reached at its address in the host-only network.
+const HOST_ONLY: &str = "host-only";
+/// The port of SSH.
+const SSH: u16 = 22;
 /// The longest name of a machine, bytes: that of its seed, which is no longer than a file of the
 /// host may be named, holds it.
 const NAME: usize = 80;
@@ -120,6 +126,8 @@ pub(crate) struct Vm {
     pub(crate) id: Id,
     pub(crate) fields: BTreeMap<String, String>,
     marks: BTreeMap<String, String>,
+    /// Its address in the host-only network, where it is reached there and has said.
+    address: Option<String>,
 }
 
 impl Vm {
@@ -147,7 +155,16 @@ impl Vm {
         if let Some(pool) = marks.get("pool") {
             id.pool.clone_from(pool);
         }
-        Ok(Some(Vm { id, fields, marks }))
+        let mut vm = Vm {
+            id,
+            fields,
+            marks,
+            address: None,
+        };
+        if vm.is_host_only() && vm.state() == MachineState::Running {
+            vm.address = guest::address(vbox, name, vm.field("macaddress2"))?;
+        }
+        Ok(Some(vm))
     }
 
     /// All machines of ours, of every owner.
@@ -175,6 +192,24 @@ impl Vm {
 
     fn mark(&self, name: &str) -> &str {
         self.marks.get(name).map_or("", String::as_str)
+    }
+
+    fn is_host_only(&self) -> bool {
+        self.mark("address") == HOST_ONLY
+    }
+
+    /// Where it is reached, once that is known.
+    fn reach(&self) -> Option<Reach> {
+        let (host, port) = if self.is_host_only() {
+            (self.address.clone()?, SSH)
+        } else {
+            ("127.0.0.1".into(), self.port()?)
+        };
+        Some(Reach::Ssh(SshAddress {
+            host,
+            port,
+            user: self.mark("user").into(),
+        }))
     }
 
     pub(crate) fn step(&self) -> Step {
@@ -247,16 +282,9 @@ impl Vm {
     /// The machine as the contract has it.
     pub(crate) fn machine(&self) -> Machine {
         let state = self.state();
-        let reach = self
-            .port()
-            .filter(|_| state == MachineState::Running)
-            .map(|port| {
-                Reach::Ssh(SshAddress {
-                    host: "127.0.0.1".into(),
-                    port,
-                    user: self.mark("user").into(),
-                })
-            });
+        let reach = (state == MachineState::Running)
+            .then(|| self.reach())
+            .flatten();
         let number = |name: &str| self.mark(name).parse().unwrap_or(0);
         let name = match self.mark("name") {
             "" => self.name(),
@@ -299,9 +327,13 @@ impl Vm {
         &self,
         vbox: VBox,
         creation: &Creation,
-        user: &str,
+        settings: &Settings,
     ) -> Result<(), PluginError> {
         let name = self.name();
+        let address = match settings.address {
+            Address::ForwardedPort => "",
+            Address::HostOnly => HOST_ONLY,
+        };
         if self.marks.is_empty() {
             // How far its base came is not how far a clone has come.
             set(vbox, &name, "step", "")?;
@@ -315,7 +347,8 @@ impl Vm {
             ("manager", &creation.manager),
             ("lease-until", &creation.lease_until.to_string()),
             ("created-at", &created),
-            ("user", user),
+            ("user", settings.ssh_user()),
+            ("address", address),
         ] {
             if self.mark(key) != plainly(&on_one_line(value)) {
                 set(vbox, &name, key, value)?;
@@ -413,6 +446,7 @@ mod tests {
             },
             fields: map(&fields),
             marks: map(&marks),
+            address: None,
         }
     }
 
