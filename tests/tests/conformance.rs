@@ -197,11 +197,21 @@ fn local_passes() -> Result<()> {
         r#"full={"local-fail-create": 100}=capacity|transient"#,
         "--fault",
         r#"odd={"local-fail-create": 101}=invalid-config"#,
+        "--fault",
+        r#"odd@list-machines={"local-slow": -1}=invalid-config"#,
+        "--fault",
+        r#"odd@get={"local-slow": -1}=invalid-config"#,
+        "--fault",
+        r#"odd@destroy={"local-slow": -1}=invalid-config"#,
+        "--fault",
+        r#"odd@renew-leases={"local-slow": -1}=invalid-config"#,
+        "--fault",
+        r#"odd@list-leftovers={"local-slow": -1}=invalid-config"#,
     ];
     let (output, report) = kit.run(&faults)?;
     assert!(output.status.success(), "{report:#}");
     let rows = report["cases"].as_array().context("no cases")?;
-    assert_eq!(rows.len(), 18, "{report:#}");
+    assert_eq!(rows.len(), 23, "{report:#}");
     assert!(rows.iter().all(|row| row["result"] == "ok"), "{report:#}");
     assert!(kit.machines().is_empty(), "{:?}", kit.machines());
     Ok(())

@@ -40,7 +40,8 @@ pub struct Arguments {
     /// Only these cases, by the beginning of their names; may be given more than once.
     #[arg(long, value_name = "CASE")]
     only: Vec<String>,
-    /// Settings with which `create` must fail, and the error it must be: NAME={...}=ERROR.
+    /// Settings with which `create` must fail, and the error it must be: NAME={...}=ERROR. With
+    /// NAME@FUNCTION another function: list-machines, get, destroy, renew-leases, list-leftovers.
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
     /// Seconds a machine may take to be made, and to be gone.

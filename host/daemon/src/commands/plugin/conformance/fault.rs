@@ -17,10 +17,44 @@ const CASES: [&str; 9] = [
     "other",
 ];
 
-/// Settings with which `create` must fail, and how.
+/// A function that must fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Function {
+    Create,
+    ListMachines,
+    Get,
+    Destroy,
+    RenewLeases,
+    ListLeftovers,
+}
+
+impl Function {
+    const ALL: [(Function, &str); 6] = [
+        (Function::Create, "create"),
+        (Function::ListMachines, "list-machines"),
+        (Function::Get, "get"),
+        (Function::Destroy, "destroy"),
+        (Function::RenewLeases, "renew-leases"),
+        (Function::ListLeftovers, "list-leftovers"),
+    ];
+
+    fn of(name: &str) -> Result<Function, String> {
+        let found = Self::ALL.into_iter().find(|(_, known)| *known == name);
+        found.map(|(function, _)| function).ok_or_else(|| {
+            let known = Self::ALL.map(|(_, known)| known);
+            format!(
+                "there is no function {name:?} to fail; there are {}",
+                known.join(", ")
+            )
+        })
+    }
+}
+
+/// Settings with which a function must fail, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fault {
     pub(super) name: String,
+    pub(super) function: Function,
     /// What is set beside the runner's settings.
     pub(super) settings: Map<String, Value>,
     expected: Vec<&'static str>,
@@ -41,10 +75,16 @@ impl Fault {
 impl FromStr for Fault {
     type Err = String;
 
-    /// Reads `NAME={...}=ERROR`, or `ERROR|ERROR` where either will do.
+    /// Reads `NAME={...}=ERROR`, or `ERROR|ERROR` where either will do; `NAME@FUNCTION` where it is not
+    /// `create` that fails.
     fn from_str(text: &str) -> Result<Fault, String> {
-        let form = "write NAME={\"setting\": value}=ERROR";
+        let form =
+            "write NAME={\"setting\": value}=ERROR or NAME@FUNCTION={\"setting\": value}=ERROR";
         let (name, rest) = text.split_once('=').ok_or(form)?;
+        let function = match name.split_once('@') {
+            Some((_, function)) => Function::of(function)?,
+            None => Function::Create,
+        };
         let (settings, errors) = rest.rsplit_once('=').ok_or(form)?;
         let settings = serde_json::from_str(settings)
             .map_err(|error| format!("the settings are no JSON object: {error}; {form}"))?;
@@ -61,6 +101,7 @@ impl FromStr for Fault {
         };
         Ok(Fault {
             name: name.to_owned(),
+            function,
             settings,
             expected: errors.split('|').map(known).collect::<Result<_, _>>()?,
         })
@@ -74,7 +115,13 @@ mod tests {
     #[test]
     fn a_fault_is_a_name_settings_and_errors() {
         let fault: Fault = r#"full={"a": "x=y", "b": 1}=capacity|quota"#.parse().unwrap();
-        assert_eq!(fault.name, "full");
+        assert_eq!(
+            (fault.name.as_str(), fault.function),
+            ("full", Function::Create)
+        );
+        let fault_of_list: Fault = "gone@list-machines={}=denied".parse().unwrap();
+        assert_eq!(fault_of_list.name, "gone@list-machines");
+        assert_eq!(fault_of_list.function, Function::ListMachines);
         assert_eq!(fault.settings.len(), 2);
         assert!(fault.expects(&PluginError::Quota(String::new())));
         assert!(!fault.expects(&PluginError::Throttled(1)));
@@ -84,6 +131,7 @@ mod tests {
             ("full=[]=quota", "no JSON object"),
             ("full={}=broken", "there is no error \"broken\""),
             ("full={}=", "there is no error"),
+            ("full@lists={}=quota", "no function \"lists\""),
         ] {
             let error = wrong.parse::<Fault>().unwrap_err();
             assert!(error.contains(why), "{wrong}: {error}");

@@ -2,7 +2,7 @@
 //! expected.
 
 use super::bench::{Bench, Halt, Owner, same_marks};
-use super::fault::Fault;
+use super::fault::{Fault, Function};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use springtide_plugins::contract::{Creation, KeyValue, Machine, PluginError};
@@ -51,10 +51,31 @@ pub(super) async fn fault(bench: &Bench, fault: &Fault) -> Result<String> {
     settings.extend(fault.settings.clone());
     let context = bench.context_with(&settings);
     let creation = bench.creation(Owner::First);
-    let text = match bench.plugin.create(&context, &creation).await {
+    let plugin = &bench.plugin;
+    let answer = match fault.function {
+        Function::Create => plugin.create(&context, &creation).await.map(drop),
+        Function::ListMachines => plugin.list_machines(&context).await.map(drop),
+        Function::ListLeftovers => plugin.list_leftovers(&context).await.map(drop),
+        // These are about a machine that there is.
+        Function::Get => {
+            let id = bench.make(&creation).await?.id;
+            plugin.get(&context, &id).await.map(drop)
+        }
+        Function::Destroy => {
+            let id = bench.make(&creation).await?.id;
+            plugin.destroy(&context, &id).await
+        }
+        Function::RenewLeases => {
+            let id = bench.make(&creation).await?.id;
+            plugin
+                .renew_leases(&context, &[id], creation.lease_until)
+                .await
+        }
+    };
+    let text = match answer {
         Err(CallError::Plugin(error)) if fault.expects(&error) => error.to_string(),
         Err(error) => bail!("expected {}, got {error}", fault.expected()),
-        Ok(machine) => bail!("expected {}, and {} was made", fault.expected(), machine.id),
+        Ok(()) => bail!("expected {}, and it was a success", fault.expected()),
     };
     bench.sweep(Owner::First).await?;
     bench.no_unowned().await?;
