@@ -1,6 +1,7 @@
 //! A VirtualBox of a test's own: the real VBoxManage in a directory that goes with the test.
 
 pub mod qemu;
+pub mod sshd;
 
 use crate::{plugins, program};
 use anyhow::{Context, Result, bail};
@@ -74,15 +75,34 @@ pub struct VirtualBox {
     folder: tempfile::TempDir,
     peers: PathBuf,
     program: PathBuf,
-    boots: bool,
+    start: Start,
+}
+
+/// What `startvm` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It says that the machine runs.
+    Pretend,
+    /// An SSH server stands in for the machine.
+    Sshd,
+    /// QEMU boots the machine's disk.
+    Boot,
 }
 
 impl VirtualBox {
-    /// One in a directory of its own.
+    /// One in a directory of its own, which only says that its machines run.
     ///
     /// # Errors
     /// Where the peers or the programs are not there.
     pub fn new() -> Result<VirtualBox> {
+        VirtualBox::that(Start::Pretend)
+    }
+
+    /// One whose machines start so.
+    ///
+    /// # Errors
+    /// Where the peers or the programs are not there.
+    pub fn that(start: Start) -> Result<VirtualBox> {
         let Some(peers) = std::env::var_os("SPRINGTIDE_PEERS") else {
             bail!("SPRINGTIDE_PEERS is not set: run `cargo xtask test`, which sets the peers up");
         };
@@ -93,18 +113,7 @@ impl VirtualBox {
             folder,
             peers: peers.into(),
             program: program("vboxmanage")?,
-            boots: false,
-        })
-    }
-
-    /// One whose machines are really booted, by QEMU.
-    ///
-    /// # Errors
-    /// Where the peers or the programs are not there.
-    pub fn that_boots() -> Result<VirtualBox> {
-        Ok(VirtualBox {
-            boots: true,
-            ..VirtualBox::new()?
+            start,
         })
     }
 
@@ -142,10 +151,14 @@ impl VirtualBox {
     #[must_use]
     pub fn env(&self) -> BTreeMap<String, String> {
         let text = |path: &Path| path.display().to_string();
-        let vm = self.boots.then(|| {
-            let vm = text(&self.peers.join("vm"));
-            ("SPRINGTIDE_VBOX_VM".to_owned(), vm)
-        });
+        let start = match self.start {
+            Start::Pretend => None,
+            Start::Sshd => Some(("SPRINGTIDE_VBOX_SSHD".to_owned(), "yes".to_owned())),
+            Start::Boot => {
+                let vm = text(&self.peers.join("vm"));
+                Some(("SPRINGTIDE_VBOX_VM".to_owned(), vm))
+            }
+        };
         let always = [
             ("SPRINGTIDE_PEERS".to_owned(), text(&self.peers)),
             ("SPRINGTIDE_VBOX_STATE".to_owned(), text(&self.state())),
@@ -154,7 +167,7 @@ impl VirtualBox {
                 "/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
             ),
         ];
-        always.into_iter().chain(vm).collect()
+        always.into_iter().chain(start).collect()
     }
 
     /// The driver's component.

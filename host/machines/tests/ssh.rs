@@ -4,8 +4,8 @@ mod support;
 
 use rustix::process::Signal;
 use springtide_machines::{
-    Connection, FarEnd, HelperClient, HelperError, ListenAt, Output, SshConnection, SshKey,
-    Terminal, Work, WorkEnd, probe_tcp,
+    ConnectError, Connection, FarEnd, HelperClient, HelperError, ListenAt, Output, SshConnection,
+    SshKey, Terminal, Work, WorkEnd, probe_tcp,
 };
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -534,6 +534,22 @@ async fn a_cut_is_told_to_all_that_is_under_way() {
     read.unwrap_err();
     drop(deaf);
     assert_eq!(ssh.output("exit 6", b"").await.unwrap().code, 6);
+}
+
+#[tokio::test]
+async fn a_machine_whose_provider_says_that_it_is_off_is_gone_at_the_next_cut() {
+    let server = Server::start();
+    let ssh = server.connection();
+    let code = async || ssh.output("exit 3", b"").await.map(|ended| ended.code);
+    assert_eq!(code().await, Ok(3));
+    ssh.set_off(true);
+    assert_eq!(code().await, Ok(3), "a connection that lasts is left alone");
+    server.cut();
+    let gone = code().await.unwrap_err();
+    assert!(matches!(gone, ConnectError::Gone { .. }), "{gone:?}");
+    assert_eq!(server.logins(), 1, "it was not dialled");
+    ssh.set_off(false);
+    assert_eq!(code().await, Ok(3));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use springtide_tests::vbox::Faults;
 use springtide_tests::vbox::qemu::{Hardware, Qemu};
+use springtide_tests::vbox::sshd::Sshd;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
@@ -194,6 +195,10 @@ impl Manage {
                 &String::from_utf8_lossy(&known.stdout),
             )?;
         }
+        if std::env::var_os("SPRINGTIDE_VBOX_SSHD").is_some() {
+            let hardware = Hardware::read(&String::from_utf8_lossy(&known.stdout))?;
+            self.sshd(name)?.start(&hardware)?;
+        }
         std::fs::write(self.running(name), "running")?;
         println!("Waiting for VM \"{name}\" to power on...");
         println!("VM \"{name}\" has been successfully started.");
@@ -230,8 +235,13 @@ impl Manage {
         Ok(())
     }
 
+    fn sshd(&self, name: &str) -> Result<Sshd> {
+        Ok(Sshd::of(&std::path::absolute(&self.state)?, name))
+    }
+
     fn power_off(&self, name: &str) -> Result<ExitCode> {
         Qemu::of(&self.state, name).kill()?;
+        self.sshd(name)?.kill()?;
         if std::fs::remove_file(self.running(name)).is_err() {
             eprintln!("VBoxManage: error: Machine '{name}' is not currently running.");
             return Ok(ExitCode::FAILURE);

@@ -195,6 +195,13 @@ impl DriverMachines {
 
     fn seen(&self, machine: Machine, scope: &str) -> Seen {
         self.note(scope, Some(&machine.id));
+        match machine.state {
+            MachineState::Stopped | MachineState::Removing => {
+                self.ways.set_off(&machine.name, true)
+            }
+            MachineState::Running => self.ways.set_off(&machine.name, false),
+            MachineState::Creating | MachineState::Interrupted | MachineState::Unknown => {}
+        }
         Seen {
             state: match machine.state {
                 MachineState::Creating => SeenState::Creating,

@@ -287,6 +287,13 @@ impl Ways {
         self.waiting().get(machine).map(|at| at.why.clone())
     }
 
+    /// Takes note of whether a machine's provider says that it is off: then nobody tries on to reach it.
+    pub fn set_off(&self, machine: &str, off: bool) {
+        if let Some(known) = self.connections().get(machine) {
+            known.set_off(off);
+        }
+    }
+
     /// Forgets a machine that is gone: another may get its address.
     pub async fn forget(&self, machine: &str) {
         let known = self.connections().remove(machine);

@@ -16,6 +16,7 @@ use russh::{Channel, ChannelOpenFailure, Disconnect};
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -64,6 +65,8 @@ pub struct SshConnection {
     link: Mutex<Arc<OnceCell<Arc<Link>>>>,
     home: OnceLock<String>,
     mark: Uuid,
+    /// Whether its provider says that it is off.
+    off: AtomicBool,
 }
 
 /// What a channel leads to.
@@ -101,6 +104,13 @@ impl SshTarget {
 
     pub(super) fn unreachable(&self, why: impl Into<String>) -> ConnectError {
         ConnectError::Unreachable {
+            machine: format!("machine {}", self.machine),
+            why: why.into(),
+        }
+    }
+
+    fn gone(&self, why: impl Into<String>) -> ConnectError {
+        ConnectError::Gone {
             machine: format!("machine {}", self.machine),
             why: why.into(),
         }
@@ -145,6 +155,7 @@ impl SshConnection {
             link: Mutex::default(),
             home,
             mark: Uuid::new_v4(),
+            off: AtomicBool::new(false),
         })
     }
 
@@ -152,6 +163,12 @@ impl SshConnection {
     #[must_use]
     pub fn target(&self) -> &SshTarget {
         &self.target
+    }
+
+    /// Takes note of what the machine's provider says of it. One that is off is not dialled any more: it
+    /// is [`ConnectError::Gone`], so that nobody waits for it. A connection that lasts is left alone.
+    pub fn set_off(&self, off: bool) {
+        self.off.store(off, Ordering::Relaxed);
     }
 
     /// Logs in, if that is not done yet.
@@ -331,6 +348,11 @@ impl SshConnection {
     }
 
     async fn dial(&self) -> Result<Arc<Link>, ConnectError> {
+        if self.off.load(Ordering::Relaxed) {
+            return Err(self
+                .target
+                .gone("its provider says that it is switched off"));
+        }
         let times = &self.options.times;
         let handle = dial(&self.target, &self.key, &self.host_keys, times).await?;
         Ok(Arc::new(Link {
