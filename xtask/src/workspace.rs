@@ -22,11 +22,14 @@ impl Workspace {
     /// # Errors
     /// Where cargo can't be run or does not answer as expected.
     pub fn find() -> Result<Self> {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
         let mut command = cargo();
         command.args(["metadata", "--no-deps", "--format-version", "1"]);
-        // Started outside the workspace, the task is still about the one it was built from.
-        command.args(["--manifest-path", manifest]);
+        // Not as it was when this was built: two checkouts that share a target directory share this
+        // program.
+        if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            command.arg("--manifest-path");
+            command.arg(PathBuf::from(package).join("../Cargo.toml"));
+        }
         serde_json::from_str(&output(&mut command)?).context("reading what `cargo metadata` wrote")
     }
 
