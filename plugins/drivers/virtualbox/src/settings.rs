@@ -65,7 +65,7 @@ impl Default for Settings {
             cpu_count: 1,
             disk_size: 20_000,
             os_type: "Linux_64".into(),
-            ssh_user: String::new(),
+            ssh_user: "docker".into(),
             ssh_ports: "20000-39999".into(),
             host_dns_resolver: false,
             no_dns_proxy: false,
@@ -144,7 +144,7 @@ impl Settings {
                 )));
             }
         }
-        if !settings.ssh_user.is_empty() && !is_user(&settings.ssh_user) {
+        if !is_user(&settings.ssh_user) {
             return Err(invalid(format!(
                 "virtualbox-ssh-user is {:?}: write a user's name, of letters, digits, `.`, `_` and `-`",
                 shown(&settings.ssh_user)
@@ -195,10 +195,7 @@ impl Settings {
 
     /// Whom to log in as.
     pub(crate) fn ssh_user(&self) -> &str {
-        match self.ssh_user.as_str() {
-            "" => "docker",
-            user => user,
-        }
+        &self.ssh_user
     }
 
     /// The ports of this host that may lead to machines, first and last.
@@ -277,7 +274,7 @@ fn file(name: &str, text: &str) -> Result<String, PluginError> {
 /// Whether this can be a user's name: it is a word of a machine's address.
 fn is_user(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    name.len() <= 32 && !name.starts_with(['-', '.']) && name.chars().all(plain)
+    (1..=32).contains(&name.len()) && !name.starts_with(['-', '.']) && name.chars().all(plain)
 }
 
 fn invalid(why: String) -> PluginError {
@@ -389,6 +386,7 @@ mod tests {
             ("[]", "no JSON object"),
             (r#"{"virtualbox-memory":"1"}"#, "invalid type"),
             (r#"{"virtualbox-ssh-user":" ci "}"#, "a user's name"),
+            (r#"{"virtualbox-ssh-user":""}"#, "a user's name"),
             (r#"{"virtualbox-base-vm":"-rf"}"#, "begin with a dash"),
             (r#"{"virtualbox-base-vm":"a\nb"}"#, "control characters"),
             (r#"{"virtualbox-ssh-ports":"22-80"}"#, "from 1024"),
