@@ -122,6 +122,8 @@ impl FirstBoot {
             text,
             format_args!("users:\n- default\n- name: {}\n", quoted(user)),
         );
+        // A group of that name may be there, as `docker` is where Docker is: without this it is in the way.
+        put(text, format_args!("  primary_group: {}\n", quoted(user)));
         text.push_str("  sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n  lock_passwd: true\n");
         if let Some(key) = &self.key {
             put(

@@ -44,6 +44,7 @@ fn a_machine_for_a_shell_has_a_user_a_key_and_a_timer_and_no_docker() {
     users:
     - default
     - name: "ci"
+      primary_group: "ci"
       sudo: "ALL=(ALL) NOPASSWD:ALL"
       lock_passwd: true
       ssh_authorized_keys:
