@@ -1,8 +1,8 @@
 //! Secrets the host applies to a plugin's requests. A plugin knows their names alone.
 
-use super::aws::Aws;
 use arc_swap::ArcSwap;
 use secrecy::SecretString;
+use springtide_aws::Aws;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

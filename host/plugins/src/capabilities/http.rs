@@ -5,7 +5,6 @@
 //! point inward. No redirect is followed and no proxy of the environment's is used. A credential is
 //! named by the plugin and applied here.
 
-use super::aws::{self, Aws, Refusal, Scope, Unsigned};
 use super::credential::{Credential, Credentials};
 use super::origin::Origin;
 use super::toml_key;
@@ -15,6 +14,7 @@ use crate::guest::{Caller, Guest};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use secrecy::ExposeSecret;
+use springtide_aws::{Aws, Refusal, Scope, Unsigned};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -292,7 +292,11 @@ impl Prepared {
         let Some((aws, scope)) = &self.signer else {
             return self.once(self.headers.clone()).await;
         };
-        let denied = |why| HttpError::Denied(format!("signing the request: {why}"));
+        let denied = |why| {
+            HttpError::Denied(format!(
+                "signing the request: {why}; give the runner keys of its own, or name a profile in the credential"
+            ))
+        };
         let region = &scope.region;
         let keys = aws.keys(region, SystemTime::now()).await.map_err(denied)?;
         let answer = self.signed(aws, scope, &keys).await?;
@@ -317,7 +321,7 @@ impl Prepared {
         &self,
         aws: &Aws,
         scope: &Scope,
-        keys: &aws_credential_types::Credentials,
+        keys: &springtide_aws::Credentials,
     ) -> Result<Response, HttpError> {
         let unsigned = Unsigned {
             method: self.method.as_str(),
@@ -326,7 +330,7 @@ impl Prepared {
             body: &self.body,
         };
         let at = aws.clock(SystemTime::now());
-        let signature = aws::signature(&unsigned, scope, keys, at)
+        let signature = springtide_aws::signature(&unsigned, scope, keys, at)
             .map_err(|why| HttpError::Failed(format!("signing the request: {why}")))?;
         let mut headers = self.headers.clone();
         headers.extend(signature);

@@ -1,7 +1,6 @@
 //! What plugins may import: one module each, with its grant, its check, its host function and its
 //! tests. A refusal is an answer to the plugin and names the lines to add to the configuration.
 
-mod aws;
 mod credential;
 mod files;
 mod http;
@@ -10,11 +9,11 @@ mod origin;
 mod process;
 mod zones;
 
-pub use aws::{Aws, AwsKeys};
 pub use credential::Credential;
 pub(crate) use credential::Credentials;
 pub(crate) use logging::{Voice, clean};
 pub use origin::{Origin, OriginError};
+pub use springtide_aws::{Aws, AwsKeys};
 pub use zones::{Civil, ZoneError, Zones};
 
 use self::files::Scratch;

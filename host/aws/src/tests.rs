@@ -1,7 +1,9 @@
 //! Signatures as AWS and botocore make them, and what becomes of keys and clocks.
 
 use super::*;
+use http::HeaderMap;
 use std::time::UNIX_EPOCH;
+use url::Url;
 
 /// 2015-08-30T12:36:00Z, the time of AWS's test vectors.
 const AT: u64 = 1_440_938_160;
