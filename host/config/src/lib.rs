@@ -6,6 +6,7 @@
 //! only once the file is read.
 
 mod build;
+mod cache;
 mod catalog;
 mod derived;
 mod duration;
@@ -22,6 +23,9 @@ mod system_id;
 mod types;
 mod walk;
 
+pub use cache::{
+    Azure, Cache, CacheStore, Gcs, GcsKey, S3, S3Encryption, S3Endpoint, S3Keys, S3Role,
+};
 pub use catalog::Catalog;
 pub use derived::{OFF_PEAK, PolicyLink, QUEUE_DEPTH};
 pub use edit::{
@@ -30,10 +34,7 @@ pub use edit::{
 };
 pub use engine::EngineOptions;
 pub use find::{NoConfig, default_config, find_config};
-pub use machine::{
-    Autoscaling, Cache, CacheStore, Docker, Machine, MachineOption, OffPeak, PullPolicy, S3,
-    S3Authentication, Service,
-};
+pub use machine::{Autoscaling, Docker, Machine, MachineOption, OffPeak, PullPolicy, Service};
 pub use options::{DriverOptions, FileOption, FilePurpose, SecretOption, SecretPart};
 pub use problem::{Position, Problem, Severity};
 pub use source::Source;

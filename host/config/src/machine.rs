@@ -1,7 +1,6 @@
-//! `[runners.machine]`, `[runners.docker]` and `[runners.cache]` as they were read.
+//! `[runners.machine]` and `[runners.docker]` as they were read.
 
 use crate::{Hidden, Position};
-use secrecy::SecretString;
 use std::time::Duration;
 
 /// `[runners.machine]`.
@@ -167,71 +166,4 @@ pub struct Service {
     pub entrypoint: Vec<String>,
     /// `KEY=value`.
     pub environment: Hidden<Vec<String>>,
-}
-
-/// `[runners.cache]`.
-#[derive(Clone, Debug)]
-pub struct Cache {
-    /// Before the name of every archive.
-    pub path: String,
-    /// Whether runners share archives.
-    pub shared: bool,
-    /// Most bytes of an archive; 0 is no limit.
-    pub max_uploaded_archive_size: u64,
-    /// Where archives are.
-    pub store: CacheStore,
-}
-
-/// Where archives of caches are.
-#[derive(Clone, Debug)]
-pub enum CacheStore {
-    /// `Type = "s3"`.
-    S3(Box<S3>),
-    /// `Type = "gcs"`: read and checked.
-    Gcs,
-    /// `Type = "azure"`: read and checked.
-    Azure,
-}
-
-/// `[runners.cache.s3]`.
-#[derive(Clone, Debug, Default)]
-pub struct S3 {
-    /// `host[:port]`. Missing: `s3.amazonaws.com`.
-    pub server_address: String,
-    /// Name of the key.
-    pub access_key: Option<SecretString>,
-    /// The key.
-    pub secret_key: Option<SecretString>,
-    /// The session it belongs to.
-    pub session_token: Option<SecretString>,
-    /// The bucket.
-    pub bucket_name: String,
-    /// Its region.
-    pub bucket_location: Option<String>,
-    /// Plain HTTP.
-    pub insecure: bool,
-    /// Where keys come from.
-    pub authentication: S3Authentication,
-    /// The bucket in the path instead of the host's name; `None`: yes, but at AWS and Google.
-    pub path_style: Option<bool>,
-    /// Addresses of both IP versions at AWS.
-    pub dual_stack: bool,
-    /// AWS's transfer acceleration.
-    pub accelerate: bool,
-    /// How archives are encrypted there.
-    pub server_side_encryption: Option<String>,
-    /// With which key.
-    pub server_side_encryption_key_id: Option<String>,
-    /// A role that is taken on for transfers.
-    pub role_arn: Option<String>,
-}
-
-/// Where the keys of S3 come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum S3Authentication {
-    /// The machine's own role.
-    #[default]
-    Iam,
-    /// `AccessKey` and `SecretKey`.
-    AccessKey,
 }

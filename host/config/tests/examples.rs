@@ -6,7 +6,7 @@ use common::{Shelf, lines, machine, read, runner};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use springtide_config::{
-    CacheStore, Config, Executor, FilePurpose, Problem, S3Authentication, SecretPart, Source, parse,
+    CacheStore, Config, Executor, FilePurpose, Problem, S3Keys, SecretPart, Source, parse,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn the_references_example_is_accepted_and_a_driver_that_is_not_installed_is_a_wa
     let Some(CacheStore::S3(s3)) = runner.cache.as_ref().map(|cache| &cache.store) else {
         panic!("no cache");
     };
-    assert_eq!(s3.authentication, S3Authentication::AccessKey);
+    assert!(matches!(s3.keys, S3Keys::These { .. }));
     let chain = runner.policy_chain();
     assert_eq!(chain.len(), 1);
     assert_eq!(chain[0].plugin, "off-peak");

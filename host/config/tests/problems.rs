@@ -436,19 +436,6 @@ type = "basic"
 }
 
 #[test]
-fn caches_that_can_not_work_are_warnings() {
-    insta::assert_snapshot!(problems(&runner("[runners.cache]\nType = \"s4\"")), @r#"8:8: warning: there is no cache of type "s4", and none is kept; write Type = "s3""#);
-    insta::assert_snapshot!(problems(&runner("[runners.cache]\nType = \"s3\"")), @"8:8: warning: there is no [runners.cache.s3], and no cache is kept; write [runners.cache.s3]");
-    insta::assert_snapshot!(problems(&runner("[runners.cache]\n[runners.cache.s3]\nBucketName = \"b\"")), @r#"8:16: warning: there is [runners.cache.s3] and no `Type`, and no cache is kept; write Type = "s3" in [runners.cache]"#);
-    insta::assert_snapshot!(problems(&runner("[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nServerAddress = \"https://s3.example.com\"\nAuthenticationType = \"access-key\"\nServerSideEncryption = \"rot13\"\nBucketName = \"b\"")), @r#"
-        10:17: warning: `ServerAddress` is a host and a port, without a scheme; write ServerAddress = "host:port", and Insecure = true for plain HTTP
-        11:22: warning: `AuthenticationType` is "access-key", and `AccessKey` is missing; write AccessKey = "...", or AuthenticationType = "iam"
-        11:22: warning: `AuthenticationType` is "access-key", and `SecretKey` is missing; write SecretKey = "...", or AuthenticationType = "iam"
-        12:24: warning: there is no `ServerSideEncryption` "rot13", and none is used; write "S3", "KMS" or "DSSE-KMS"
-        "#);
-}
-
-#[test]
 fn what_is_secret_is_never_told() {
     let text = runner("").replace("token = \"glrt-abcdefgh\"", "token = \"glrt-abc defgh\"");
     let (config, said) = read(&format!(
