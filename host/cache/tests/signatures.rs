@@ -15,6 +15,7 @@ use support::{HOUR, at, cache, key, s3, shared, store, these};
 const NOW: u64 = 1_772_452_800;
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+// Made for this test, and for nothing else.
 const PKCS8: &str = include_str!("data/service-account.pkcs8.pem");
 const PKCS1: &str = include_str!("data/service-account.pkcs1.pem");
 const ACCOUNT: &str = "cache@ci.iam.gserviceaccount.com";

@@ -31,30 +31,55 @@ fn s3(text: &str) -> (Option<S3>, String) {
 fn caches_that_can_not_work_are_warnings() {
     insta::assert_snapshot!(problems(&file("Type = \"s4\"")), @r#"8:8: warning: there is no cache of type "s4", and none is kept; write Type = "s3""#);
     insta::assert_snapshot!(problems(&file("Type = \"s3\"")), @"8:8: warning: there is no [runners.cache.s3], and no cache is kept; write [runners.cache.s3]");
-    insta::assert_snapshot!(problems(&file("Type = \"s3\"\n[runners.cache.s3]\nInsecure = true")), @"");
-    insta::assert_snapshot!(problems(&file("[runners.cache.gcs]\nBucketName = \"b\"")), @"");
-    insta::assert_snapshot!(problems(&file("Type = \"gcs\"\n[runners.cache.gcs]\nBucketName = \"b/c\"")), @"");
-    insta::assert_snapshot!(problems(&file("Type = \"gcs\"\n[runners.cache.gcs]\nBucketName = \"b\"\nAccessID = \"a\"")), @"");
-    insta::assert_snapshot!(problems(&file("Type = \"azure\"\n[runners.cache.azure]\nContainerName = \"c\"\nAccountName = \"a\"")), @"");
+    insta::assert_snapshot!(problems(&file("Type = \"s3\"\n[runners.cache.s3]\nInsecure = true")), @r#"
+    9:1: warning: `BucketName` is missing, and no cache is kept; write BucketName = and a name
+    10:12: warning: `Insecure` is not used: AWS is reached by HTTPS; delete it
+    "#);
+    insta::assert_snapshot!(problems(&file("[runners.cache.gcs]\nBucketName = \"b\"")), @r#"8:16: warning: there is [runners.cache.gcs] and no `Type`, and no cache is kept; write Type = "gcs" in [runners.cache]"#);
+    insta::assert_snapshot!(problems(&file("Type = \"gcs\"\n[runners.cache.gcs]\nBucketName = \"b/c\"")), @r#"
+    9:1: warning: `AccessID` is missing, and no cache is kept; write CredentialsFile = and the path of a service account's key, or AccessID and PrivateKey; addresses can't be signed with the account of the manager's machine
+    9:1: warning: `PrivateKey` is missing, and no cache is kept; write CredentialsFile = and the path of a service account's key, or AccessID and PrivateKey; addresses can't be signed with the account of the manager's machine
+    10:14: warning: `BucketName` "b/c" can't be a part of an address, and no cache is kept; write BucketName = and letters, digits, '-', '.' and '_'; what comes before the names of archives is `Path` of [runners.cache]
+    "#);
+    insta::assert_snapshot!(problems(&file("Type = \"gcs\"\n[runners.cache.gcs]\nBucketName = \"b\"\nAccessID = \"a\"")), @r#"9:1: warning: `PrivateKey` is missing, and no cache is kept; write CredentialsFile = and the path of a service account's key, or AccessID and PrivateKey; addresses can't be signed with the account of the manager's machine"#);
+    insta::assert_snapshot!(problems(&file("Type = \"azure\"\n[runners.cache.azure]\nContainerName = \"c\"\nAccountName = \"a\"")), @r#"9:1: warning: `AccountKey` is missing, and no cache is kept; write AccountKey = "...": addresses can't be signed with an identity of the manager's machine"#);
 }
 
 #[test]
 fn keys_of_s3_that_are_not_obeyed_are_named() {
-    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerAddress = \"https://s3.example.com\"\nAuthenticationType = \"access-key\"").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"b\"\nAuthenticationType = \"role\"").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"b\"\nAccessKey = \"a\"\nSecretKey = \"b\"").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerAddress = \"minio/ci\"").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerAddress = \"minio:9000\"\nAccelerate = true\nDualStack = true\nUploadRoleARN = \"arn:a\"").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"bucket\"\nInsecure = true\nAccelerate = true\nPathStyle = true").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"b.c\"\nAccelerate = true\nServerSideEncryption = \"rot13\"").1, @"");
-    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerSideEncryption = \"S3\"\nServerSideEncryptionKeyID = \"k\"").1, @"");
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerAddress = \"https://s3.example.com\"\nAuthenticationType = \"access-key\"").1, @r#"
+    11:17: warning: `ServerAddress` is a host and a port, without a scheme; write ServerAddress = "host:port", and Insecure = true for plain HTTP
+    12:22: warning: `AuthenticationType` is "access-key" and `AccessKey` is missing, and no cache is kept; write AccessKey = "...", or AuthenticationType = "iam"
+    12:22: warning: `AuthenticationType` is "access-key" and `SecretKey` is missing, and no cache is kept; write SecretKey = "...", or AuthenticationType = "iam"
+    "#);
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nAuthenticationType = \"role\"").1, @r#"11:22: warning: there is no `AuthenticationType` "role", and no cache is kept; write AuthenticationType = "access-key" or "iam""#);
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nAccessKey = \"a\"\nSecretKey = \"b\"").1, @r#"
+    11:1: warning: `AccessKey` is not used: without `ServerAddress`, `AccessKey` and `SecretKey` together the keys are those of the manager's machine; write AuthenticationType = "access-key", or delete it
+    12:1: warning: `SecretKey` is not used: without `ServerAddress`, `AccessKey` and `SecretKey` together the keys are those of the manager's machine; write AuthenticationType = "access-key", or delete it
+    "#);
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nAuthenticationType = \"IAM\"\nSessionToken = \"a\"").1, @r#"12:1: warning: `SessionToken` is not used: `AuthenticationType` is "iam"; write AuthenticationType = "access-key", or delete it"#);
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerAddress = \"minio/ci\"").1, @r#"11:17: warning: `ServerAddress` is no address of a server, and no cache is kept; write ServerAddress = "host" or "host:port""#);
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerAddress = \"minio:9000\"\nAccelerate = true\nDualStack = true\nUploadRoleARN = \"arn:a\"").1, @r#"
+    12:1: warning: `Accelerate` is not used: it is for s3.amazonaws.com alone; delete it, or delete `ServerAddress` and write the bucket's region in `BucketLocation`
+    13:1: warning: `DualStack` is not used: it is for s3.amazonaws.com alone; delete it, or delete `ServerAddress` and write the bucket's region in `BucketLocation`
+    14:1: warning: `UploadRoleARN` is the old name of `RoleARN`, and for uploads alone; write RoleARN
+    "#);
+    insta::assert_snapshot!(s3("BucketName = \"bucket\"\nInsecure = true\nAccelerate = true\nPathStyle = true").1, @r#"
+    11:12: warning: `Insecure` is not used: AWS is reached by HTTPS; delete it
+    13:13: warning: `PathStyle` is not used, for there is none with `Accelerate`; delete one of them
+    "#);
+    insta::assert_snapshot!(s3("BucketName = \"b.c\"\nAccelerate = true\nServerSideEncryption = \"rot13\"").1, @r#"
+    11:14: warning: `Accelerate` is not used: the bucket's name would have to be one of a host, without dots; delete it, or take another bucket
+    12:24: warning: there is no `ServerSideEncryption` "rot13", and none is used; write "S3", "KMS" or "DSSE-KMS"
+    "#);
+    insta::assert_snapshot!(s3("BucketName = \"b\"\nServerSideEncryption = \"S3\"\nServerSideEncryptionKeyID = \"k\"").1, @r#"12:1: warning: `ServerSideEncryptionKeyID` is not used: it is for `ServerSideEncryption` with KMS; write ServerSideEncryption = "KMS", or delete it"#);
 }
 
 #[test]
 fn a_table_of_s3_without_a_type_is_taken_for_it() {
     let (cache, told) = cache("[runners.cache.s3]\nBucketName = \"b\"");
     assert!(matches!(cache.unwrap().store, CacheStore::S3(_)));
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"8:16: warning: there is [runners.cache.s3] and no `Type`, and this is taken for it; write Type = "s3" in [runners.cache]"#);
     let (cache, told) =
         self::cache("[runners.cache.s3]\n[runners.cache.gcs]\n[runners.cache.azure]");
     assert!(

@@ -94,7 +94,7 @@ fn plain(found: &Found, name: &str, report: &mut Report) -> Option<String> {
     }
     report.warning(
         &found.at(name),
-        format!("{text:?} is no name for it, and no cache is kept"),
+        format!("`{name}` {text:?} can't be a part of an address, and no cache is kept"),
         format!("write {name} = and letters, digits, '-', '.' and '_'; what comes before the names of archives is `Path` of [runners.cache]"),
     );
     None
@@ -122,7 +122,7 @@ fn host(found: &Found, name: &str, text: &str, report: &mut Report) -> Option<St
 }
 
 fn gcs(found: &Found, report: &mut Report) -> Option<Gcs> {
-    let bucket = plain(found, "BucketName", report)?;
+    let bucket = plain(found, "BucketName", report);
     let key = match found.filled("CredentialsFile") {
         Some(file) => {
             for name in ["AccessID", "PrivateKey"] {
@@ -138,9 +138,11 @@ fn gcs(found: &Found, report: &mut Report) -> Option<Gcs> {
         }
         None => {
             let advice = "write CredentialsFile = and the path of a service account's key, or AccessID and PrivateKey; addresses can't be signed with the account of the manager's machine";
+            let access_id = needed(found, "AccessID", advice, report);
+            let private_key = needed(found, "PrivateKey", advice, report);
             GcsKey::This {
-                access_id: needed(found, "AccessID", advice, report)?,
-                private_key: needed(found, "PrivateKey", advice, report)?.into(),
+                access_id: access_id?,
+                private_key: private_key?.into(),
             }
         }
     };
@@ -149,25 +151,25 @@ fn gcs(found: &Found, report: &mut Report) -> Option<Gcs> {
         None => None,
     };
     Some(Gcs {
-        bucket,
+        bucket: bucket?,
         key,
         universe,
     })
 }
 
 fn azure(found: &Found, report: &mut Report) -> Option<Azure> {
-    let container = plain(found, "ContainerName", report)?;
-    let account = plain(found, "AccountName", report)?;
+    let container = plain(found, "ContainerName", report);
+    let account = plain(found, "AccountName", report);
     let advice = "write AccountKey = \"...\": addresses can't be signed with an identity of the manager's machine";
-    let key = needed(found, "AccountKey", advice, report)?;
+    let key = needed(found, "AccountKey", advice, report);
     let domain = match found.filled("StorageDomain") {
         Some(domain) => host(found, "StorageDomain", domain, report)?,
         None => "blob.core.windows.net".to_owned(),
     };
     Some(Azure {
-        account,
-        key: key.into(),
-        container,
+        account: account?,
+        key: key?.into(),
+        container: container?,
         domain,
     })
 }

@@ -12,9 +12,13 @@ const AWS: &str = "s3.amazonaws.com";
 const SESSIONS_AT_ONCE: u32 = 5;
 
 pub(super) fn s3(found: &Found, report: &mut Report) -> Option<S3> {
-    let bucket = plain(found, "BucketName", report)?;
-    let keys = keys(found, report)?;
-    let (endpoint, region_of_address) = endpoint(found, &bucket, report)?;
+    // All of it is looked at, whatever is wrong first.
+    let bucket = plain(found, "BucketName", report);
+    let keys = keys(found, report);
+    let endpoint = endpoint(found, bucket.as_deref(), report);
+    let encryption = encryption(found, report);
+    let role = role(found, report);
+    let (endpoint, region_of_address) = endpoint?;
     let accelerated = matches!(
         endpoint,
         S3Endpoint::Aws {
@@ -34,15 +38,15 @@ pub(super) fn s3(found: &Found, report: &mut Report) -> Option<S3> {
     let at_once = found.number("AssumeRoleMaxConcurrency").unwrap_or(0);
     Some(S3 {
         endpoint,
-        keys,
-        bucket,
+        keys: keys?,
+        bucket: bucket?,
         region: found
             .filled("BucketLocation")
             .map(str::to_owned)
             .or(region_of_address),
         path_style,
-        encryption: encryption(found, report),
-        role: role(found, report),
+        encryption,
+        role,
         sessions_at_once: match at_once {
             ..=-1 => None,
             0 => Some(SESSIONS_AT_ONCE),
@@ -76,11 +80,17 @@ fn keys(found: &Found, report: &mut Report) -> Option<S3Keys> {
         }
     };
     if !given {
-        for name in ["AccessKey", "SecretKey"] {
-            if written.is_none() && found.filled(name).is_some() {
+        let why = match written {
+            Some(_) => "`AuthenticationType` is \"iam\"",
+            None => {
+                "without `ServerAddress`, `AccessKey` and `SecretKey` together the keys are those of the manager's machine"
+            }
+        };
+        for name in ["AccessKey", "SecretKey", "SessionToken"] {
+            if found.filled(name).is_some() {
                 report.warning(
                     &found.key_at(name),
-                    format!("`{name}` is not used: without `ServerAddress`, `AccessKey` and `SecretKey` together the keys are those of the manager's machine"),
+                    format!("`{name}` is not used: {why}"),
                     "write AuthenticationType = \"access-key\", or delete it",
                 );
             }
@@ -106,7 +116,7 @@ fn keys(found: &Found, report: &mut Report) -> Option<S3Keys> {
 /// The endpoint, and the region its address has in it.
 fn endpoint(
     found: &Found,
-    bucket: &str,
+    bucket: Option<&str>,
     report: &mut Report,
 ) -> Option<(S3Endpoint, Option<String>)> {
     let mut insecure = found.flag("Insecure").unwrap_or(false);
@@ -154,7 +164,7 @@ fn endpoint(
         );
     }
     let mut accelerate = found.flag("Accelerate").unwrap_or(false);
-    if accelerate && !crate::cache::is_host_name(bucket) {
+    if accelerate && !bucket.is_none_or(crate::cache::is_host_name) {
         report.warning(
             &found.at("Accelerate"),
             "`Accelerate` is not used: the bucket's name would have to be one of a host, without dots",
