@@ -1,5 +1,7 @@
-//! The small program put on a machine: runs work detached, spools its output, tells how it ended.
+//! The small program put on a machine: runs work detached, spools its output, tells how it ended, and
+//! moves artifacts and caches.
 
+mod archive;
 mod files;
 mod local;
 mod processes;
@@ -7,6 +9,7 @@ mod serve;
 mod start;
 mod store;
 mod supervise;
+mod transfer;
 
 use serde::Serialize;
 use serve::Broke;
@@ -30,6 +33,9 @@ Usage: springtide-helper [--root DIR] COMMAND
   result ID                how it ended; null while it runs
   remove ID                kills what is left of it and deletes it
   list                     the ids of all work
+  transfer                 moves artifacts or a cache, as the JSON on standard input says, in the
+                           current directory; ends with 0 done, 10 may be retried, 11 failed
+                           for good, 12 nothing to move
   local COMMAND            machines of the driver `local` (docs/drivers/local.md)
 
 DIR is $SPRINGTIDE_ROOT or ~/.springtide. Answers are one line of JSON on standard
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
             "\n"
         )),
         ["supervise", id] => ended(supervise::supervise(id)),
+        ["transfer"] => transfer::command(std::io::stdin().lock()),
         ["local", "anchor", _] => ended(local::anchor()),
         ["local", rest @ ..] => local::command(rest),
         words => match open(root) {

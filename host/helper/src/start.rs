@@ -2,7 +2,7 @@
 
 use crate::files;
 use crate::store::{BEGUN, Closed, END, Entry, LOCK, ORDER, Order, SPOOL, STDIN, Store, failed};
-use springtide_helper::{Fault, FaultKind, Work};
+use springtide_helper::{Fault, FaultKind, SELF, Work};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Component, Path};
@@ -66,6 +66,18 @@ pub(crate) fn start(store: &Store, input: impl Read) -> Result<(), Fault> {
     }
 }
 
+/// The program to run. A manager need not know where the helper lies to run it.
+fn program(work: &Work) -> std::io::Result<Vec<String>> {
+    let mut program = work.program.clone();
+    if let Some(first) = program.first_mut().filter(|first| *first == SELF) {
+        let own = std::env::current_exe()?.into_os_string();
+        *first = own.into_string().map_err(|own| {
+            std::io::Error::other(format!("the helper's path {} is not UTF-8", own.display()))
+        })?;
+    }
+    Ok(program)
+}
+
 fn make_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
@@ -105,7 +117,7 @@ fn begin(store: &Store, entry: &Entry, work: &Work, lock: File) -> Result<(), Fa
         })?;
     }
     let order = Order {
-        program: work.program.clone(),
+        program: program(work).map_err(starting)?,
         directory: work.directory.clone(),
         environment: work.environment.clone(),
         spool_limit: work.spool_limit,

@@ -4,13 +4,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// As the first word of a program, the helper itself, wherever it is on its machine.
+pub const SELF: &str = "springtide-helper";
+
 /// What to run. It travels as one JSON object on the standard input of `springtide-helper start`,
 /// never as arguments, for its environment and files hold secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// Names the work on its machine: 1 to 80 of `a-z`, `0-9` and `-`.
     pub id: String,
-    /// The program and its arguments; the program is looked up on the work's own `PATH`.
+    /// The program and its arguments; the program is looked up on the work's own `PATH`, but for
+    /// [`SELF`].
     pub program: Vec<String>,
     /// Where it runs, absolute; made if it is missing.
     pub directory: String,

@@ -425,3 +425,18 @@ async fn hello_tells_the_protocol() {
             .contains("bad-call")
     );
 }
+
+#[tokio::test]
+async fn a_program_named_as_the_helper_is_the_helper_itself() {
+    let bench = Bench::new();
+    let mut work = bench.script("a", "");
+    work.program = vec!["springtide-helper".into(), "transfer".into()];
+    work.stdin = br#"{"artifacts-download": {"url": "http://127.0.0.1:9", "items": []}}"#.into();
+    // Nothing of that name is found on a path without it.
+    work.environment
+        .insert("PATH".into(), "/nonexistent".into());
+    bench.client.start(&work).await.unwrap();
+    let (output, end) = bench.output("a", 0).await;
+    let output = String::from_utf8(output).unwrap();
+    assert_eq!(end, WorkEnd::Exited { code: 12 }, "{output}");
+}

@@ -1,0 +1,6 @@
+//! Artifacts and caches moved by the program itself, against a server and real `zip` and `unzip`.
+
+mod artifacts;
+mod cache;
+mod server;
+mod support;
