@@ -21,4 +21,4 @@ pub use masking::{Masker, Secrets};
 pub use run::{JobRun, RunOutcome, run};
 pub use settings::JobSettings;
 pub use shell::{Shell, UnknownShell, quoted};
-pub use trace::{DEFAULT_OUTPUT_LIMIT, JobTrace};
+pub use trace::{DEFAULT_OUTPUT_LIMIT, JobTrace, TraceOptions};

@@ -1,11 +1,12 @@
 //! Hides secrets in a stream of bytes, whatever chunks it comes in.
 //!
-//! Hidden are: each occurrence of a secret, what follows the prefix of a GitLab token, and the
+//! Hidden are: each occurrence of a secret, as it is and as base64 or a URL has it, what follows the prefix of a GitLab token, and the
 //! values of URL parameters that carry tokens. Occurrences that overlap are hidden as one, so no
 //! part of either shows. Each becomes `[MASKED]`. Held back are only bytes that may still become a
 //! part of a secret: fewer than the longest secret has.
 
 mod automaton;
+mod encoded;
 
 use automaton::{Automaton, Word};
 use std::collections::{BTreeSet, VecDeque};
@@ -58,6 +59,12 @@ impl Secrets {
         if !text.is_empty() {
             self.words.insert(text.as_bytes().to_vec());
         }
+    }
+
+    /// Hides a text wherever it occurs, and its forms in base64 and in URLs.
+    pub fn hide_encoded(&mut self, text: &str) {
+        self.hide(text);
+        self.words.extend(encoded::forms(text.as_bytes()));
     }
 
     /// Hides what follows a prefix, as far as it is made of letters, digits and `-._=`.

@@ -4,17 +4,21 @@
 //! current stage again from its beginning and the trace takes only what it does not have yet
 //! ([`JobTrace::rewind`]): nothing is lost and nothing is there twice, wherever it died.
 
+mod stamp;
+
 use crate::masking::{Masker, Secrets};
 use crate::words;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use springtide_gitlab::{Payload, TraceSource};
+use stamp::{Stamper, is_stamped};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// The limit where the configuration names none, in bytes.
@@ -23,11 +27,55 @@ pub const DEFAULT_OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
 /// The trace's name in the job's directory.
 const FILE: &str = "trace";
 
+/// The flag that asks for timestamps.
+const TIMESTAMPS: &str = "FF_TIMESTAMPS";
+
 /// A place in a trace from which it can be written again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     at: u64,
+    /// Without timestamps.
+    #[serde(default)]
+    plain: u64,
     cut: bool,
+}
+
+/// How a job's trace is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// Bytes of the job's own output that are taken.
+    pub limit: u64,
+    /// Whether each line begins with a timestamp: the feature flag `FF_TIMESTAMPS`. A trace that has
+    /// begun goes on as it began.
+    pub timestamps: bool,
+}
+
+impl Default for TraceOptions {
+    fn default() -> Self {
+        Self {
+            limit: DEFAULT_OUTPUT_LIMIT,
+            timestamps: false,
+        }
+    }
+}
+
+impl TraceOptions {
+    /// Those of a job: the flag is the job's own, else the runner's, of whose variables these are.
+    #[must_use]
+    pub fn of(payload: &Payload, environment: &[(String, String)], limit: u64) -> Self {
+        let of_job = payload
+            .variables
+            .iter()
+            .rev()
+            .find(|one| one.key == TIMESTAMPS)
+            .map(|one| one.value.as_str());
+        let of_runner = environment.iter().rev().find(|(key, _)| key == TIMESTAMPS);
+        let value = of_job.or(of_runner.map(|(_, value)| value.as_str()));
+        Self {
+            limit,
+            timestamps: value.is_some_and(|value| crate::variables::is_on(value) == Some(true)),
+        }
+    }
 }
 
 /// A job's trace. Writing is a copy into the page cache and does not wait for a disk.
@@ -41,11 +89,15 @@ pub struct JobTrace {
 struct Inner {
     secrets: Secrets,
     masker: Masker,
+    /// Where lines are stamped.
+    stamper: Option<Stamper>,
     /// Bytes in the file.
     length: u64,
     checksum: crc32fast::Hasher,
     /// Where the writer is; behind `length` while a stage is written again.
     position: u64,
+    /// The same without timestamps, which the limit does not count. Bytes that are held are in it.
+    plain: u64,
     /// Whether the limit was reached and the notice of it written.
     cut: bool,
     /// Whether the file can't be written any more; the job goes on.
@@ -61,7 +113,7 @@ fn secrets_of(payload: &Payload) -> Secrets {
     let login = format!("gitlab-ci-token:{token}");
     secrets.hide(&base64::engine::general_purpose::STANDARD.encode(login));
     for one in payload.variables.iter().filter(|one| one.masked) {
-        secrets.hide(&one.value);
+        secrets.hide_encoded(&one.value);
     }
     for credential in &payload.credentials {
         secrets.hide(credential.password.expose_secret());
@@ -76,12 +128,11 @@ fn secrets_of(payload: &Payload) -> Secrets {
 }
 
 impl JobTrace {
-    /// Opens a job's trace, new or as it was left, in the job's directory. `limit` is in bytes of
-    /// the job's own output; `None` is [`DEFAULT_OUTPUT_LIMIT`]. Reads the file whole.
+    /// Opens a job's trace, new or as it was left, in the job's directory. Reads the file whole.
     ///
     /// # Errors
     /// The file cannot be made or read.
-    pub fn open(directory: &Path, payload: &Payload, limit: Option<u64>) -> io::Result<Self> {
+    pub fn open(directory: &Path, payload: &Payload, options: TraceOptions) -> io::Result<Self> {
         let path = directory.join(FILE);
         let in_file =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -93,26 +144,32 @@ impl JobTrace {
             .open(&path)
             .map_err(in_file)?;
         let mut checksum = crc32fast::Hasher::new();
-        let mut length = 0;
+        let (mut length, mut stamped, mut last) = (0, options.timestamps, None);
         let mut chunk = vec![0; 64 * 1024];
         loop {
             let read = file.read(&mut chunk).map_err(in_file)?;
             if read == 0 {
                 break;
             }
+            if length == 0 {
+                stamped = is_stamped(&chunk[..read]);
+            }
+            last = chunk[..read].last().copied();
             checksum.update(&chunk[..read]);
             length += read as u64;
         }
         let secrets = secrets_of(payload);
         Ok(Self {
             file,
-            limit: limit.unwrap_or(DEFAULT_OUTPUT_LIMIT),
+            limit: options.limit,
             inner: Mutex::new(Inner {
                 masker: Masker::new(&secrets),
                 secrets,
+                stamper: stamped.then(|| Stamper::after(last)),
                 length,
                 checksum,
                 position: length,
+                plain: length,
                 cut: false,
                 broken: false,
             }),
@@ -134,7 +191,7 @@ impl JobTrace {
     pub(crate) fn hide<'a>(&self, texts: impl Iterator<Item = &'a str>) {
         let mut inner = self.inner();
         self.flush(&mut inner);
-        texts.for_each(|text| inner.secrets.hide(text));
+        texts.for_each(|text| inner.secrets.hide_encoded(text));
         inner.masker = Masker::new(&inner.secrets);
     }
 
@@ -173,16 +230,19 @@ impl JobTrace {
     pub(crate) fn settle(&self) {
         let mut inner = self.inner();
         self.flush(&mut inner);
+        self.part(&mut inner);
     }
 
     /// The place where the trace stands.
     pub(crate) fn mark(&self) -> Mark {
         let mut inner = self.inner();
         self.flush(&mut inner);
+        self.part(&mut inner);
         // A stage that was written again put out less than before; what is there counts.
         inner.position = inner.length;
         Mark {
             at: inner.position,
+            plain: inner.plain,
             cut: inner.cut,
         }
     }
@@ -192,7 +252,12 @@ impl JobTrace {
     pub(crate) fn rewind(&self, mark: Mark) {
         let mut inner = self.inner();
         self.flush(&mut inner);
+        self.part(&mut inner);
         inner.position = mark.at.min(inner.length);
+        if inner.stamper.is_some() {
+            inner.stamper = Some(Stamper::after(self.before(inner.position)));
+        }
+        inner.plain = mark.plain;
         inner.cut = mark.cut;
     }
 
@@ -210,7 +275,7 @@ impl JobTrace {
     }
 
     fn append_limited(&self, inner: &mut Inner, mut out: Vec<u8>) {
-        let room = self.limit.saturating_sub(inner.position);
+        let room = self.limit.saturating_sub(inner.plain);
         if out.len() as u64 <= room {
             return self.append(inner, &out);
         }
@@ -221,7 +286,33 @@ impl JobTrace {
         self.append(inner, &out);
     }
 
+    /// Writes what is held of a line, which what comes next goes on with.
+    fn part(&self, inner: &mut Inner) {
+        let mut out = Vec::new();
+        if let Some(stamper) = &mut inner.stamper {
+            stamper.flush(SystemTime::now(), &mut out);
+        }
+        self.put(inner, &out);
+    }
+
+    /// The byte before a place.
+    fn before(&self, at: u64) -> Option<u8> {
+        let mut byte = [0];
+        let read = self.file.read_exact_at(&mut byte, at.checked_sub(1)?);
+        read.is_ok().then_some(byte[0])
+    }
+
     fn append(&self, inner: &mut Inner, bytes: &[u8]) {
+        inner.plain += bytes.len() as u64;
+        let Some(stamper) = &mut inner.stamper else {
+            return self.put(inner, bytes);
+        };
+        let mut out = Vec::with_capacity(bytes.len() + stamp::HEADER);
+        stamper.feed(bytes, SystemTime::now(), &mut out);
+        self.put(inner, &out);
+    }
+
+    fn put(&self, inner: &mut Inner, bytes: &[u8]) {
         let known = (inner.length - inner.position).min(bytes.len() as u64);
         inner.position += known;
         let new = &bytes[known as usize..];

@@ -33,6 +33,15 @@ impl std::fmt::Debug for Variables {
     }
 }
 
+/// A value that is yes or no, in the words Go's `strconv.ParseBool` knows.
+pub(crate) fn is_on(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// A variable the runner sets itself.
 pub(crate) fn own(key: &str, value: impl Into<String>) -> Variable {
     Variable {
@@ -91,11 +100,7 @@ impl Variables {
     /// Whether a variable is set to `true` or `1`; nothing where it is not set to anything that
     /// says yes or no.
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
-        match self.get(key).as_str() {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-            _ => None,
-        }
+        is_on(&self.get(key))
     }
 
     /// A variable that holds a whole number.

@@ -170,7 +170,7 @@ async fn any_output_arrives_as_it_is() {
 #[tokio::test]
 async fn output_beyond_the_limit_is_dropped_and_said() {
     let mut bench = Bench::new();
-    bench.limit = Some(100_000);
+    bench.options.limit = 100_000;
     let payload = script(&["head -c 8000000 /dev/zero | tr '\\0' 'x'"]);
     let (outcome, trace) = bench.run(&payload).await;
     assert_eq!(outcome, success());

@@ -21,7 +21,7 @@ use springtide_gitlab::{
     FailureReason, Final, FinalState, Health, JobLine, Payload, Remote, SenderOptions, TraceSender,
     TraceSource,
 };
-use springtide_jobs::JobTrace;
+use springtide_jobs::{JobTrace, TraceOptions};
 use springtide_pool::{JobId, Time};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -233,10 +233,12 @@ impl Inner {
         if let Some(trace) = self.active().get(&id).and_then(|at| at.trace.clone()) {
             return Ok(trace);
         }
-        let limit = u64::from(self.shared.setup().runner.output_limit) * 1024;
+        let setup = self.shared.setup();
+        let limit = u64::from(setup.runner.output_limit) * 1024;
+        let options = TraceOptions::of(&job.payload, &setup.environment(), limit);
         let (path, payload) = (job.dir.path().to_owned(), job.payload.clone());
         let opened =
-            tokio::task::spawn_blocking(move || JobTrace::open(&path, &payload, Some(limit))).await;
+            tokio::task::spawn_blocking(move || JobTrace::open(&path, &payload, options)).await;
         let trace = match opened {
             Ok(Ok(trace)) => Arc::new(trace),
             Ok(Err(error)) => return Err(format!("its trace can't be opened: {error}")),

@@ -71,6 +71,15 @@ impl Setup {
         }
     }
 
+    /// The runner's variables, its feature flags among them, as scripts may look at those.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let flags = self.runner.feature_flags.iter();
+        let flags = flags.map(|(name, on)| (name.clone(), on.to_string()));
+        let own = self.runner.environment.0.iter().cloned();
+        flags.chain(own).collect()
+    }
+
     /// What a job needs to know of its runner and this machine.
     #[must_use]
     pub fn job_settings(&self, machine: &MachineRecord) -> JobSettings {
@@ -78,7 +87,7 @@ impl Setup {
         JobSettings {
             shell: self.shell,
             builds_dir: runner.builds_dir.clone(),
-            environment: environment(runner),
+            environment: self.environment(),
             clone_url: runner.clone_url.as_ref().map(ToString::to_string),
             pre_get_sources_script: runner.pre_get_sources_script.clone(),
             post_get_sources_script: runner.post_get_sources_script.clone(),
@@ -135,11 +144,4 @@ fn client_options(config: &Config, runner: &Runner) -> ClientOptions {
         connection_max_age: config.connection_max_age.unwrap_or(Duration::MAX),
         ..options
     }
-}
-
-/// The runner's variables, its feature flags among them, as scripts may look at those.
-fn environment(runner: &Runner) -> Vec<(String, String)> {
-    let flags = runner.feature_flags.iter();
-    let flags = flags.map(|(name, on)| (name.clone(), on.to_string()));
-    flags.chain(runner.environment.0.iter().cloned()).collect()
 }

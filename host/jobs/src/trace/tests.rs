@@ -11,7 +11,27 @@ fn payload() -> Payload {
 }
 
 fn open(directory: &Path, limit: Option<u64>) -> JobTrace {
-    JobTrace::open(directory, &payload(), limit).expect("a trace")
+    open_with(directory, limit, false)
+}
+
+fn open_with(directory: &Path, limit: Option<u64>, timestamps: bool) -> JobTrace {
+    let options = TraceOptions {
+        limit: limit.unwrap_or(DEFAULT_OUTPUT_LIMIT),
+        timestamps,
+    };
+    JobTrace::open(directory, &payload(), options).expect("a trace")
+}
+
+/// With `@` for the time in each header, which is another each time.
+fn without_times(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(at) = rest.find("Z 00O") {
+        out.push_str(&rest[..at - 26]);
+        out.push('@');
+        rest = &rest[at + 5..];
+    }
+    out + rest
 }
 
 fn text(trace: &JobTrace) -> String {
@@ -46,6 +66,57 @@ fn beyond_the_limit_the_jobs_output_is_dropped_but_not_our_own_words() {
     let notice = words::limit_exceeded(10);
     assert_eq!(text(&trace), format!("This is th{notice}end\n"));
     assert!(notice.contains("limit of 10 bytes"));
+}
+
+#[test]
+fn each_line_has_its_time_where_that_is_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = open_with(directory.path(), Some(30), true);
+    trace.say("waiting");
+    trace.output(b"one\ntw");
+    trace.output(b"o\nthree");
+    trace.settle();
+    trace.output(b", and more than is taken");
+    trace.settle();
+    let shown = text(&trace);
+    let notice = words::limit_exceeded(30);
+    let notice: String = notice
+        .trim_start()
+        .lines()
+        .map(|line| format!("@ {line}\n"))
+        .collect();
+    let plain = format!("@ \x1b[0Kwaiting\x1b[0;m\n@ one\n@ two\n@ three@+\n{notice}");
+    assert_eq!(without_times(&shown), plain);
+
+    // Opened again, it goes on as it began, whatever is asked for by then.
+    drop(trace);
+    let trace = open_with(directory.path(), None, false);
+    trace.say("end");
+    assert_eq!(
+        without_times(&text(&trace)),
+        format!("{plain}@ \x1b[0Kend\x1b[0;m\n")
+    );
+}
+
+#[test]
+fn timestamps_are_the_jobs_to_ask_for_and_else_the_runners() {
+    let on = |of_job: Option<&str>, of_runner: &[&str]| {
+        let variables: Vec<serde_json::Value> = of_job
+            .iter()
+            .map(|value| serde_json::json!({"key": "FF_TIMESTAMPS", "value": value}))
+            .collect();
+        let payload = serde_json::json!({"id": 1, "token": "t", "variables": variables});
+        let payload = Payload::from_json(&payload.to_string()).expect("a job");
+        let environment: Vec<(String, String)> = of_runner
+            .iter()
+            .map(|value| ("FF_TIMESTAMPS".into(), (*value).into()))
+            .collect();
+        TraceOptions::of(&payload, &environment, 1).timestamps
+    };
+    assert!(!on(None, &[]));
+    assert!(on(Some("true"), &[]));
+    assert!(on(None, &["false", "1"]));
+    assert!(!on(Some("false"), &["true"]));
 }
 
 #[test]
@@ -93,26 +164,27 @@ proptest! {
         stage in prop::collection::vec(said(), 0..8),
         deaths in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
         limit in 0u64..40,
+        timestamps: bool,
     ) {
         let whole = tempfile::tempdir().expect("a directory");
-        let trace = open(whole.path(), Some(limit));
+        let trace = open_with(whole.path(), Some(limit), timestamps);
         before.iter().for_each(|said| said.write(&trace));
         trace.settle();
         stage.iter().for_each(|said| said.write(&trace));
         trace.settle();
 
         let pieces = tempfile::tempdir().expect("a directory");
-        let mut again = open(pieces.path(), Some(limit));
+        let mut again = open_with(pieces.path(), Some(limit), timestamps);
         before.iter().for_each(|said| said.write(&again));
         let mark = again.mark();
         for death in deaths {
             stage[..death.index(stage.len() + 1)].iter().for_each(|said| said.write(&again));
-            again = open(pieces.path(), Some(limit));
+            again = open_with(pieces.path(), Some(limit), timestamps);
             again.rewind(mark);
         }
         stage.iter().for_each(|said| said.write(&again));
         again.settle();
-        prop_assert_eq!(text(&again), text(&trace));
+        prop_assert_eq!(without_times(&text(&again)), without_times(&text(&trace)));
         prop_assert_eq!(again.checksum(), crc32fast::hash(&trace.read(0, 1 << 20).expect("readable")));
         prop_assert_eq!(again.len(), trace.len());
     }

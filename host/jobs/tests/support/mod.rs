@@ -7,7 +7,7 @@ mod built;
 pub use built::helper;
 use serde_json::{Value, json};
 use springtide_gitlab::{Payload, Remote, TraceSource};
-use springtide_jobs::{JobRun, JobSettings, JobTrace, RunOutcome, run};
+use springtide_jobs::{JobRun, JobSettings, JobTrace, RunOutcome, TraceOptions, run};
 use springtide_machines::{HelperClient, ProcessConnection};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +28,7 @@ pub struct Bench {
     pub remote: watch::Sender<Remote>,
     pub abandon: CancellationToken,
     pub settings: JobSettings,
-    pub limit: Option<u64>,
+    pub options: TraceOptions,
     pub started: Arc<AtomicUsize>,
 }
 
@@ -49,13 +49,13 @@ impl Bench {
                 lost_after: Duration::from_millis(300),
                 ..JobSettings::default()
             },
-            limit: None,
+            options: TraceOptions::default(),
             started: Arc::default(),
         }
     }
 
     pub fn trace(&self, payload: &Payload) -> Arc<JobTrace> {
-        let trace = JobTrace::open(self.job.path(), payload, self.limit);
+        let trace = JobTrace::open(self.job.path(), payload, self.options);
         Arc::new(trace.expect("a trace"))
     }
 

@@ -1,0 +1,167 @@
+//! Timestamps at the beginning of each line of a trace, as GitLab reads them.
+//!
+//! A header is always as long, and where lines are parted does not depend on when their bytes came:
+//! a trace that is written again has everything at the same place.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The bytes of a header, with the space or plus at its end.
+pub(super) const HEADER: usize = 32;
+
+/// A line that is longer is parted, in bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// Puts headers before lines.
+#[derive(Debug)]
+pub(super) struct Stamper {
+    held: Vec<u8>,
+    /// Whether what comes next goes on with a line that was begun.
+    goes_on: bool,
+}
+
+impl Stamper {
+    /// One that begins after this byte.
+    pub(super) fn after(last: Option<u8>) -> Self {
+        Self {
+            held: Vec::new(),
+            goes_on: last.is_some_and(|byte| byte != b'\n'),
+        }
+    }
+
+    /// Appends to `out` all lines that are whole.
+    pub(super) fn feed(&mut self, bytes: &[u8], now: SystemTime, out: &mut Vec<u8>) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = LONGEST - self.held.len();
+            let end = rest.iter().take(room).position(|byte| *byte == b'\n');
+            let taken = end.map_or(rest.len().min(room), |at| at + 1);
+            let (line, after) = rest.split_at(taken);
+            self.held.extend_from_slice(line);
+            rest = after;
+            if end.is_some() || self.held.len() == LONGEST {
+                self.flush(now, out);
+            }
+        }
+    }
+
+    /// Appends what is held of a line.
+    pub(super) fn flush(&mut self, now: SystemTime, out: &mut Vec<u8>) {
+        if self.held.is_empty() {
+            return;
+        }
+        out.extend_from_slice(header(now, self.goes_on).as_bytes());
+        self.goes_on = self.held.last() != Some(&b'\n');
+        out.append(&mut self.held);
+    }
+}
+
+/// `2026-11-27T12:00:00.000000Z 00O `: when, the stream's number and kind, and whether the line goes
+/// on with the one before. A job's two outputs are one stream.
+fn header(now: SystemTime, goes_on: bool) -> String {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let micros = since.subsec_micros();
+    let end = if goes_on { '+' } else { ' ' };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z 00O{end}")
+}
+
+/// Whether a trace begins with a header.
+pub(super) fn is_stamped(beginning: &[u8]) -> bool {
+    let shape = b"0000-00-00T00:00:00.000000Z 00O";
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        shape => byte == shape,
+    };
+    beginning.len() >= HEADER && beginning.iter().zip(shape).all(fits)
+}
+
+/// Year, month and day of days since 1970, in the civil calendar.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // Years that begin with March, in eras of 400 years: then the day that leaps is the last.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let civil_month = if month < 10 { month + 3 } else { month - 9 };
+    let january = i64::from(civil_month <= 2);
+    (year + era * 400 + january, civil_month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(42)
+    }
+
+    fn stamped(chunks: &[&str]) -> String {
+        let (mut stamper, mut out) = (Stamper::after(None), Vec::new());
+        for chunk in chunks {
+            stamper.feed(chunk.as_bytes(), at(0), &mut out);
+        }
+        stamper.flush(at(0), &mut out);
+        String::from_utf8(out)
+            .expect("text")
+            .replace("1970-01-01T00:00:00.000042Z 00O", "@")
+    }
+
+    #[test]
+    fn a_header_is_as_gitlab_reads_it() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000042Z 00O "),
+            (1_709_251_199, "2024-02-29T23:59:59.000042Z 00O "),
+            (1_795_570_749, "2026-11-25T01:39:09.000042Z 00O "),
+            (4_102_444_800, "2100-01-01T00:00:00.000042Z 00O "),
+        ] {
+            let header = header(at(seconds), false);
+            assert_eq!(header, expected);
+            assert_eq!(header.len(), HEADER);
+            assert!(is_stamped(header.as_bytes()));
+        }
+        assert!(!is_stamped(
+            b"\x1b[0KRunning with springtide 0.1.0 and so on"
+        ));
+        assert!(!is_stamped(b"2026-11-25"));
+    }
+
+    #[test]
+    fn lines_are_stamped_wherever_their_bytes_are_parted() {
+        let cases: [(&[&str], &str); 5] = [
+            (&["a\nb\n"], "@ a\n@ b\n"),
+            (&["a", "\n", "b\n"], "@ a\n@ b\n"),
+            (&["a\n\n", ""], "@ a\n@ \n"),
+            (&["no end"], "@ no end"),
+            (&[""], ""),
+        ];
+        for (chunks, expected) in cases {
+            assert_eq!(stamped(chunks), expected, "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn what_goes_on_says_so() {
+        let (mut stamper, mut out) = (Stamper::after(Some(b'x')), Vec::new());
+        stamper.feed(b"y\nz", at(0), &mut out);
+        stamper.flush(at(0), &mut out);
+        stamper.feed(b"!\n", at(0), &mut out);
+        let text = String::from_utf8(out).expect("text");
+        let ends: Vec<&str> = text.split("00O").skip(1).map(|part| &part[..2]).collect();
+        assert_eq!(ends, ["+y", " z", "+!"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_parted_at_the_same_place_whatever_its_chunks() {
+        let long = "x".repeat(LONGEST + 10) + "\n";
+        let whole = stamped(&[&long]);
+        let (left, right) = long.split_at(LONGEST - 3);
+        assert_eq!(stamped(&[left, right]), whole);
+        assert_eq!(whole.matches('@').count(), 2);
+        assert!(whole.ends_with("@+xxxxxxxxxx\n"));
+    }
+}
