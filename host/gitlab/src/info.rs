@@ -50,19 +50,19 @@ pub const FEATURES: &[(&str, bool, &str)] = &[
         true,
         "a job stays pending until its machine is ready",
     ),
-    ("artifacts", false, "nothing is uploaded yet"),
+    ("artifacts", true, "the helper uploads them"),
     (
         "upload_multiple_artifacts",
-        false,
-        "nothing is uploaded yet",
+        true,
+        "each entry is a transfer of its own",
     ),
-    ("upload_raw_artifacts", false, "nothing is uploaded yet"),
-    ("artifacts_exclude", false, "nothing is uploaded yet"),
-    ("cache", false, "nothing is kept between jobs yet"),
+    ("upload_raw_artifacts", true, "zip, gzip and raw"),
+    ("artifacts_exclude", true, "patterns are the helper's"),
+    ("cache", true, "on the machine, and in S3, GCS and Azure"),
     (
         "fallback_cache_keys",
-        false,
-        "nothing is kept between jobs yet",
+        true,
+        "tried in order after the key",
     ),
     ("image", false, "the shell executor has no images"),
     ("services", false, "the shell executor has no services"),
@@ -175,7 +175,7 @@ mod tests {
         let info = Info::new("shell+machine", "bash");
         assert_eq!(info.features.len(), FEATURES.len());
         assert!(FEATURES.iter().all(|(_, _, reason)| !reason.is_empty()));
-        for undone in ["artifacts", "cache", "session", "job_inputs"] {
+        for undone in ["session", "job_inputs"] {
             assert_eq!(info.features.get(undone), Some(&false), "{undone}");
         }
     }

@@ -14,6 +14,7 @@ mod run;
 mod settings;
 mod shell;
 mod trace;
+mod transfers;
 mod variables;
 mod words;
 

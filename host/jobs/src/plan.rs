@@ -5,6 +5,7 @@
 use crate::git::{Origin, Sources, Strategy, clean_git};
 use crate::settings::JobSettings;
 use crate::shell::{Script, quoted};
+use crate::transfers::{Artifacts, PlannedCache};
 use crate::variables::{Variables, own};
 use secrecy::ExposeSecret;
 use springtide_gitlab::{FailureReason, Payload, Step, When};
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) files: String,
     pub(crate) variables: Variables,
     pub(crate) steps: Vec<PlannedStep>,
+    pub(crate) caches: Vec<PlannedCache>,
+    pub(crate) artifacts: Artifacts,
     after: Option<Vec<String>>,
     sources: [Vec<u8>; 2],
     /// Removes git's settings from the project's directory after the job, where that is wanted.
@@ -121,19 +124,8 @@ fn variables(
 }
 
 fn passed_over(payload: &Payload) -> Vec<&'static str> {
-    let archives = |one: &springtide_gitlab::Dependency| !one.artifacts_file.filename.is_empty();
-    [
-        ("artifacts", !payload.artifacts.is_empty()),
-        ("cache", !payload.cache.is_empty()),
-        (
-            "artifacts of earlier jobs",
-            payload.dependencies.iter().any(archives),
-        ),
-        ("services", !payload.services.is_empty()),
-    ]
-    .into_iter()
-    .filter_map(|(what, asked)| asked.then_some(what))
-    .collect()
+    let services = !payload.services.is_empty();
+    services.then_some("services").into_iter().collect()
 }
 
 impl Plan {
@@ -154,12 +146,23 @@ impl Plan {
         })?;
         let (project, variables) = Self::place(payload, settings, &builds)?;
         let (after, steps) = Self::steps(payload)?;
+        let cache_dir = settings
+            .cache_dir
+            .clone()
+            .unwrap_or_else(|| format!("{home}/cache"));
+        let cache_dir = plain_path(&cache_dir).ok_or_else(|| {
+            fault(format!(
+                "cache_dir is `{cache_dir}`, which is not an absolute path of a directory"
+            ))
+        })?;
         let mut plan = Self {
             files: format!("{project}.tmp"),
             clean_git: (settings.clean_git_config == Some(true))
                 .then(|| clean_git(&project, &payload.git_info)),
             builds,
             project,
+            caches: PlannedCache::all(payload, settings, &variables, &cache_dir),
+            artifacts: Artifacts::new(payload, settings, &variables)?,
             variables,
             steps,
             after,
@@ -370,6 +373,12 @@ impl Plan {
         u32::try_from(given.clamp(1, 10)).unwrap_or(1)
     }
 
+    /// How often artifacts of earlier jobs are tried for, 1 to 10.
+    pub(crate) fn download_attempts(&self) -> u32 {
+        let given = self.variables.number("ARTIFACT_DOWNLOAD_ATTEMPTS");
+        u32::try_from(given.unwrap_or(1).clamp(1, 10)).unwrap_or(1)
+    }
+
     /// How long the scripts may run, beside the job's own timeout.
     pub(crate) fn script_timeout(&self) -> Option<Duration> {
         self.variables.duration("RUNNER_SCRIPT_TIMEOUT")
@@ -494,14 +503,10 @@ mod tests {
     fn what_is_passed_over_is_known() {
         let payload = variable("A", "b").replace(
             r#""token":"t""#,
-            r#""token":"t","artifacts":[{"paths":["a"]}],"cache":[{"key":"k"}],
-            "dependencies":[{"id":1,"artifacts_file":{"filename":"a.zip"}}]"#,
+            r#""token":"t","services":[{"name":"redis"}]"#,
         );
         let plan = plan(&payload, &JobSettings::default());
         let plan = plan.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(
-            plan.passed_over,
-            ["artifacts", "cache", "artifacts of earlier jobs"]
-        );
+        assert_eq!(plan.passed_over, ["services"]);
     }
 }

@@ -19,10 +19,18 @@ pub(crate) enum Stage {
     Prepare,
     /// Getting the sources, for the `attempt`th time, counted from 0.
     Sources { attempt: u32 },
+    /// Restoring a cache, by its place.
+    Restore { index: usize },
+    /// Getting artifacts of earlier jobs, for the `attempt`th time, counted from 0.
+    Download { attempt: u32 },
     /// A script of the job's, by its place.
     Step { index: usize },
     /// `after_script`.
     After,
+    /// Saving a cache, by its place.
+    Keep { index: usize },
+    /// Uploading artifacts, by their place.
+    Upload { index: usize },
     /// Removing what must not stay.
     Cleanup,
 }
@@ -33,8 +41,12 @@ impl Stage {
         match self {
             Stage::Prepare => format!("job-{job}-prepare"),
             Stage::Sources { attempt } => format!("job-{job}-sources-{attempt}"),
+            Stage::Restore { index } => format!("job-{job}-restore-{index}"),
+            Stage::Download { attempt } => format!("job-{job}-download-{attempt}"),
             Stage::Step { index } => format!("job-{job}-step-{index}"),
             Stage::After => format!("job-{job}-after"),
+            Stage::Keep { index } => format!("job-{job}-keep-{index}"),
+            Stage::Upload { index } => format!("job-{job}-upload-{index}"),
             Stage::Cleanup => format!("job-{job}-cleanup"),
         }
     }
@@ -133,6 +145,9 @@ pub(crate) struct Progress {
     pub(crate) stop: Option<Stop>,
     /// How the job failed, if it did so far.
     pub(crate) failure: Option<Failure>,
+    /// How an upload failed, which counts when all have been tried.
+    #[serde(default)]
+    pub(crate) upload_failure: Option<Failure>,
     /// Whether the machine should meet no other job.
     pub(crate) broken: bool,
 }
@@ -148,6 +163,7 @@ impl Progress {
             ran: false,
             stop: None,
             failure: None,
+            upload_failure: None,
             broken: false,
         }
     }
@@ -198,6 +214,10 @@ mod tests {
         for stage in [
             Stage::Prepare,
             Stage::Sources { attempt: 9 },
+            Stage::Restore { index: 1 },
+            Stage::Download { attempt: 1 },
+            Stage::Keep { index: 1 },
+            Stage::Upload { index: 1 },
             Stage::Step { index: 3 },
             Stage::After,
             Stage::Cleanup,

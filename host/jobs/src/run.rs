@@ -2,6 +2,7 @@
 
 mod attend;
 mod stages;
+mod transfers;
 
 use crate::JobTrace;
 use crate::follow::persist;
@@ -147,8 +148,12 @@ impl<F: FnOnce() + Send> Runner<F> {
             let next = match self.progress.stage {
                 Stage::Prepare => self.prepare(plan).await?,
                 Stage::Sources { attempt } => self.sources(plan, attempt).await?,
+                Stage::Restore { index } => self.restore(plan, index).await?,
+                Stage::Download { attempt } => self.download(plan, attempt).await?,
                 Stage::Step { index } => self.step(plan, index).await?,
                 Stage::After => self.after(plan).await?,
+                Stage::Keep { index } => self.keep(plan, index).await?,
+                Stage::Upload { index } => self.upload(plan, index).await?,
                 Stage::Cleanup => {
                     self.cleanup(plan).await;
                     return Ok(());

@@ -1,6 +1,8 @@
 //! What a job needs to know of its runner and its machine.
 
 use crate::shell::Shell;
+use springtide_cache::Store;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a job needs to know of its runner and its machine.
@@ -14,6 +16,15 @@ pub struct JobSettings {
     /// Variables of the runner's own; the job's win over them. Their values are not shown by
     /// `Debug`.
     pub environment: Vec<(String, String)>,
+    /// GitLab's address, as runners have it.
+    pub gitlab_url: String,
+    /// Certificates in PEM that are trusted besides the machine's own.
+    pub ca: Option<String>,
+    /// Where caches are kept on the machine, absolute; `cache` in the machine's home where it is
+    /// `None`.
+    pub cache_dir: Option<String>,
+    /// Where caches are shared; `None` keeps them on the machine.
+    pub cache: Option<Arc<Store>>,
     /// Where to get sources from in place of what GitLab says: scheme, host and path before the
     /// project's.
     pub clone_url: Option<String>,
@@ -61,6 +72,10 @@ impl Default for JobSettings {
             shell: Shell::Any,
             builds_dir: None,
             environment: Vec::new(),
+            gitlab_url: String::new(),
+            ca: None,
+            cache_dir: None,
+            cache: None,
             clone_url: None,
             pre_get_sources_script: None,
             post_get_sources_script: None,

@@ -14,7 +14,11 @@ pub use client::{HelperClient, HelperError};
 pub use connection::{ConnectError, Connection, HelperExit, HelperProcess};
 pub use follow::{Follow, Output};
 pub use process::ProcessConnection;
-pub use springtide_helper::{Hello, Work, WorkEnd, WorkFile, WorkSignal, is_work_id};
+pub use springtide_helper::{
+    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
+    CacheSource, CacheUrl, Calls, Files, Hello, Level, Transfer, TransferEnd, Work, WorkEnd, WorkFile,
+    WorkSignal, is_work_id,
+};
 pub use ssh::{
     CommandOutput, FarEnd, HostKeys, KeyError, ListenAt, LocalForward, Shell, SshConnection,
     SshKey, SshOptions, SshProcess, SshStream, SshTarget, SshTimes, Terminal, probe_tcp,

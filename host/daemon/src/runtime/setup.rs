@@ -1,12 +1,14 @@
 //! A runner as it is configured now: what its loop, its jobs and its queue go by.
 
 use crate::metrics::{Metrics, RunnerLabels};
+use springtide_cache::{Store, StoreOptions};
 use springtide_config::{Config, Runner};
 use springtide_control::MachineRecord;
 use springtide_gitlab::queue::QueueOptions;
 use springtide_gitlab::{Client, ClientOptions, HealthLimits, Info, RunnerIdentity};
 use springtide_jobs::{JobSettings, Shell};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A runner's entry and what was made of it.
@@ -23,6 +25,10 @@ pub struct Setup {
     pub step: Duration,
     /// The shell of scripts.
     pub shell: Shell,
+    /// Where caches are shared.
+    pub cache: Option<Arc<Store>>,
+    /// The certificates of `tls-ca-file`, which machines trust as well.
+    pub ca: Option<String>,
 }
 
 impl Setup {
@@ -48,6 +54,12 @@ impl Setup {
         )
         .labeled(runner.labels.clone());
         let labels = RunnerLabels::of(runner, system_id);
+        let ca = match &runner.tls_ca_file {
+            None => None,
+            Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
+                format!("`tls-ca-file`: reading {}: {error}", file.display())
+            })?),
+        };
         Ok(Setup {
             client: client.observed(metrics.observer(labels)),
             identity: RunnerIdentity {
@@ -58,6 +70,8 @@ impl Setup {
             check_interval: config.check_interval,
             step: config.poll_interval(),
             shell,
+            cache: cache(runner),
+            ca,
             runner: runner.clone(),
         })
     }
@@ -88,6 +102,10 @@ impl Setup {
             shell: self.shell,
             builds_dir: runner.builds_dir.clone(),
             environment: self.environment(),
+            gitlab_url: runner.url.to_string(),
+            ca: self.ca.clone(),
+            cache_dir: runner.cache_dir.clone(),
+            cache: self.cache.clone(),
             clone_url: runner.clone_url.as_ref().map(ToString::to_string),
             pre_get_sources_script: runner.pre_get_sources_script.clone(),
             post_get_sources_script: runner.post_get_sources_script.clone(),
@@ -144,4 +162,16 @@ fn client_options(config: &Config, runner: &Runner) -> ClientOptions {
         connection_max_age: config.connection_max_age.unwrap_or(Duration::MAX),
         ..options
     }
+}
+
+/// The store of a runner's caches. One that can't work is no reason to run no jobs: they keep their
+/// caches on their machines.
+fn cache(runner: &Runner) -> Option<Arc<Store>> {
+    let store = Store::new(runner.cache.as_ref()?, &StoreOptions::default());
+    store
+        .inspect_err(|error| {
+            tracing::warn!(runner = runner.name, %error, "caches are not shared");
+        })
+        .ok()
+        .map(Arc::new)
 }

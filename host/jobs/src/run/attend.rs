@@ -4,7 +4,8 @@ use super::now;
 use crate::follow::{Heard, follow};
 use crate::progress::Stop;
 use springtide_gitlab::Remote;
-use springtide_machines::{HelperError, Work, WorkEnd, WorkFile, WorkSignal};
+use crate::shell::Shell;
+use springtide_machines::{HelperError, Transfer, Work, WorkEnd, WorkFile, WorkSignal};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -15,6 +16,9 @@ const SIGNAL: Duration = Duration::from_secs(10);
 
 /// Bytes of output a machine keeps beyond twice what the trace takes; masks make it shorter.
 const SPARE: u64 = 1 << 20;
+
+/// The helper itself, asked to move files.
+const TRANSFER: [&str; 2] = ["springtide-helper", "transfer"];
 
 /// What ends a stage's work before its time.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,34 @@ pub(super) enum Attended {
     Refused(HelperError),
     /// The job ended from outside before the machine answered.
     Interrupted,
+}
+
+/// What a stage runs.
+pub(super) struct Task {
+    pub(super) program: Vec<String>,
+    pub(super) stdin: Vec<u8>,
+    /// Written before it starts.
+    pub(super) files: Vec<WorkFile>,
+}
+
+impl Task {
+    /// A script.
+    pub(super) fn script(shell: Shell, script: Vec<u8>) -> Self {
+        Self {
+            program: shell.program(),
+            stdin: script,
+            files: Vec::new(),
+        }
+    }
+
+    /// Files that are moved.
+    pub(super) fn transfer(transfer: &Transfer) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            program: TRANSFER.map(str::to_owned).to_vec(),
+            stdin: serde_json::to_vec(transfer)?,
+            files: Vec::new(),
+        })
+    }
 }
 
 /// Signals still to be sent, and when.
@@ -101,12 +133,11 @@ impl Ending {
 }
 
 impl<F: FnOnce() + Send> super::Runner<F> {
-    /// Runs the current stage's work to its end. `files` are written before it starts.
+    /// Runs the current stage's work to its end.
     pub(super) async fn attend(
         &mut self,
         directory: &str,
-        script: Vec<u8>,
-        files: Vec<WorkFile>,
+        task: Task,
         limits: Limits,
         begun: impl FnOnce(&mut Self),
     ) -> Attended {
@@ -114,11 +145,11 @@ impl<F: FnOnce() + Send> super::Runner<F> {
         if !self.progress.launched {
             let work = Work {
                 id: id.clone(),
-                program: self.run.settings.shell.program(),
+                program: task.program,
                 directory: directory.to_owned(),
                 environment: BTreeMap::new(),
-                stdin: script,
-                files,
+                stdin: task.stdin,
+                files: task.files,
                 spool_limit: self
                     .run
                     .trace

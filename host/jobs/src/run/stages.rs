@@ -1,10 +1,11 @@
 //! The stages of a job, one function each. Each ends in the next, or in an outcome.
 
+use super::attend::Task;
 use super::{Attended, Ended, Limits, RunOutcome, Runner, TIDY, now};
 use crate::plan::{Plan, PlannedStep};
 use crate::progress::{Cause, Failure, Stage, Stop};
 use crate::words;
-use springtide_gitlab::When;
+use springtide_gitlab::{Remote, When};
 use springtide_machines::{HelperError, WorkEnd, WorkFile};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 const RETRY_WAIT: Duration = Duration::from_secs(5);
 
 /// How a stage's work ended, in words; nothing for a success.
-fn said(end: WorkEnd) -> Option<(i32, String)> {
+pub(super) fn said(end: WorkEnd) -> Option<(i32, String)> {
     match end {
         WorkEnd::Exited { code: 0 } => None,
         WorkEnd::Exited { code } => Some((code, format!("exit code {code}"))),
@@ -35,11 +36,15 @@ pub(super) fn failure_of(stop: Stop, limit: Duration) -> Failure {
 }
 
 impl<F: FnOnce() + Send> Runner<F> {
+    fn script(&self, script: Vec<u8>) -> Task {
+        Task::script(self.run.settings.shell, script)
+    }
+
     fn seconds(&self) -> u64 {
         self.progress.stage_began / 1000
     }
 
-    fn open(&self, section: &str, title: &str) {
+    pub(super) fn open(&self, section: &str, title: &str) {
         if self.run.payload.features.trace_sections {
             self.run
                 .trace
@@ -48,7 +53,7 @@ impl<F: FnOnce() + Send> Runner<F> {
         self.run.trace.write(&words::title(title));
     }
 
-    fn close(&self, section: &str) {
+    pub(super) fn close(&self, section: &str) {
         if self.run.payload.features.trace_sections {
             self.run
                 .trace
@@ -121,9 +126,11 @@ impl<F: FnOnce() + Send> Runner<F> {
             })
             .collect();
         let limits = Limits::of_job(None);
-        let attended = self
-            .attend(&plan.builds, plan.prepare(), files, limits, |_| {})
-            .await;
+        let task = Task {
+            files,
+            ..self.script(plan.prepare())
+        };
+        let attended = self.attend(&plan.builds, task, limits, |_| {}).await;
         let Ended { end, stop } = match self.ended(attended)? {
             Some(ended) => ended,
             None => return Ok(Stage::Cleanup),
@@ -150,7 +157,7 @@ impl<F: FnOnce() + Send> Runner<F> {
     }
 
     /// What ended; nothing where the job was ended from outside and only tidying is left.
-    fn ended(&mut self, attended: Attended) -> Result<Option<Ended>, RunOutcome> {
+    pub(super) fn ended(&mut self, attended: Attended) -> Result<Option<Ended>, RunOutcome> {
         match attended {
             Attended::Ended(Ended {
                 end: WorkEnd::Lost,
@@ -168,10 +175,8 @@ impl<F: FnOnce() + Send> Runner<F> {
     pub(super) async fn sources(&mut self, plan: &Plan, attempt: u32) -> Result<Stage, RunOutcome> {
         self.open("get_sources", "Getting source from Git repository");
         let limits = Limits::of_job(self.run.settings.get_sources_timeout);
-        let script = plan.sources(attempt > 0);
-        let attended = self
-            .attend(&plan.builds, script, Vec::new(), limits, |_| {})
-            .await;
+        let task = self.script(plan.sources(attempt > 0));
+        let attended = self.attend(&plan.builds, task, limits, |_| {}).await;
         let Some(Ended { end, stop }) = self.ended(attended)? else {
             return Ok(Stage::Cleanup);
         };
@@ -181,7 +186,7 @@ impl<F: FnOnce() + Send> Runner<F> {
             return Ok(Stage::Cleanup);
         }
         let Some((_, said)) = said(end) else {
-            return Ok(next_step(plan, 0, false));
+            return Ok(Stage::Restore { index: 0 });
         };
         let tried = attempt + 1;
         if tried < plan.sources_attempts() {
@@ -214,17 +219,9 @@ impl<F: FnOnce() + Send> Runner<F> {
         }
         let first = self.started.is_some();
         let limits = Limits::of_job(plan.script_timeout());
-        let attended = self
-            .attend(
-                &plan.builds,
-                plan.step(step),
-                Vec::new(),
-                limits,
-                |runner| {
-                    runner.tell_started();
-                },
-            )
-            .await;
+        let task = self.script(plan.step(step));
+        let begun = |runner: &mut Self| runner.tell_started();
+        let attended = self.attend(&plan.builds, task, limits, begun).await;
         if let Attended::Refused(_) = &attended
             && first
         {
@@ -271,7 +268,7 @@ impl<F: FnOnce() + Send> Runner<F> {
             Some(_) => "failed",
         };
         let Some(script) = plan.after(status) else {
-            return Ok(Stage::Cleanup);
+            return Ok(self.leave());
         };
         self.open("after_script", "Running after_script");
         let limits = Limits {
@@ -279,9 +276,8 @@ impl<F: FnOnce() + Send> Runner<F> {
             by_job: false,
             by_cancel: false,
         };
-        let attended = self
-            .attend(&plan.builds, script, Vec::new(), limits, |_| {})
-            .await;
+        let task = self.script(script);
+        let attended = self.attend(&plan.builds, task, limits, |_| {}).await;
         let problem = match attended {
             Attended::Ended(Ended {
                 stop: Some(stop), ..
@@ -313,7 +309,23 @@ impl<F: FnOnce() + Send> Runner<F> {
             self.after_failed(plan, code, said);
         }
         self.close("after_script");
-        Ok(Stage::Cleanup)
+        Ok(self.leave())
+    }
+
+    /// What comes when the scripts are over: what the job leaves is kept, unless it was the machine, or
+    /// somebody, that ended it.
+    fn leave(&self) -> Stage {
+        let cause = self.progress.failure.as_ref().map(|failure| failure.cause);
+        match cause {
+            None | Some(Cause::Script | Cause::Timeout) => Stage::Keep { index: 0 },
+            // A job that GitLab still listens to.
+            Some(Cause::Canceled) if *self.run.remote.borrow() != Remote::Aborted => {
+                Stage::Keep { index: 0 }
+            }
+            Some(
+                Cause::Canceled | Cause::System | Cause::Interrupted | Cause::Configuration,
+            ) => Stage::Cleanup,
+        }
     }
 
     fn after_failed(&mut self, plan: &Plan, code: i32, said: String) {
@@ -427,7 +439,7 @@ impl<F: FnOnce() + Send> Runner<F> {
 }
 
 /// The next script that runs after those before, well or badly; after the last, `after_script`.
-fn next_step(plan: &Plan, from: usize, failed: bool) -> Stage {
+pub(super) fn next_step(plan: &Plan, from: usize, failed: bool) -> Stage {
     let runs = |when| match when {
         When::Always => true,
         When::OnSuccess => !failed,
