@@ -4,7 +4,7 @@ use super::attend::Task;
 use super::stages::{failure_of, said};
 use super::{Attended, Ended, Limits, RunOutcome, Runner};
 use crate::plan::Plan;
-use crate::progress::{Cause, Failure, Stage, Stop};
+use crate::progress::{Cause, Failure, Stage};
 use crate::transfers::{is_due, validity};
 use crate::words;
 use springtide_cache::{CacheKey, Keys, Signed};
