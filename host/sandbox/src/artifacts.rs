@@ -91,10 +91,14 @@ pub(crate) async fn upload(
     if bytes.len() > limit {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE);
     }
-    let kind = pairs(query.as_deref())
-        .into_iter()
-        .find(|(key, _)| key == "artifact_type")
-        .map_or_else(|| "archive".to_owned(), |(_, value)| value);
+    let query = pairs(query.as_deref());
+    let value = |name: &str| {
+        let found = query.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let kind = value("artifact_type").unwrap_or_else(|| "archive".to_owned());
+    let format = value("artifact_format").unwrap_or_default();
+    let expire_in = value("expire_in").unwrap_or_default();
     shared.with(|ledger, _| {
         let Some(job) = ledger.jobs.get_mut(&id) else {
             return refuse(StatusCode::FORBIDDEN);
@@ -102,6 +106,8 @@ pub(crate) async fn upload(
         job.artifacts.retain(|artifact| artifact.kind != kind);
         job.artifacts.push(Artifact {
             kind,
+            format,
+            expire_in,
             filename,
             bytes,
         });

@@ -1,5 +1,5 @@
 //! git over HTTP with the job's token, for fetching alone: `git http-backend` does the work, and
-//! its answer is streamed.
+//! its answer is streamed. Files of Git LFS are beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,6 +20,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::asked::text;
 use crate::ledger::{DEFAULT_BRANCH, Head, Ledger, NO_SHA};
+use crate::lfs;
 use crate::queue_api::pairs;
 use crate::server::Shared;
 use crate::spec::SpecError;
@@ -68,6 +69,12 @@ impl IntoResponse for Denied {
     }
 }
 
+/// Whether a token of a job of one project reads the repository of another.
+fn reads(ledger: &Ledger, own: &str, wanted: &str) -> bool {
+    let group = |project: &str| project.rsplit_once('/').map(|(group, _)| group.to_owned());
+    own == wanted || (ledger.options.group_reads && group(own) == group(wanted))
+}
+
 /// The repository a request may read. Who has no token does not learn which there are.
 fn admit(ledger: &Ledger, project: &str, password: Option<&str>) -> Result<PathBuf, Denied> {
     let known = ledger.options.open_git
@@ -75,7 +82,7 @@ fn admit(ledger: &Ledger, project: &str, password: Option<&str>) -> Result<PathB
             password == ledger.options.api_token
                 || ledger
                     .live_job(password)
-                    .is_some_and(|job| job.project == project)
+                    .is_some_and(|job| reads(ledger, &job.project, project))
         });
     if !known {
         return Err(Denied::NoToken);
@@ -96,10 +103,11 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
     let fetch = pairs(parts.uri.query())
         .iter()
         .any(|(key, value)| key == "service" && value == "git-upload-pack");
+    let large = lfs::asked(parts.method.as_str(), service);
     let allowed = match (parts.method.as_str(), service) {
         ("GET", "info/refs") => fetch,
         ("POST", "git-upload-pack") => true,
-        _ => false,
+        _ => large.is_some(),
     };
     if !allowed {
         let only = "only fetching over the smart protocol is served\n";
@@ -110,6 +118,10 @@ pub(crate) async fn serve(State(shared): State<Arc<Shared>>, request: Request) -
         Ok(repository) => repository,
         Err(denied) => return denied.into_response(),
     };
+    if let Some(asked) = large {
+        let url = shared.with(|ledger, _| format!("{}/{project}.git", ledger.url));
+        return lfs::serve(asked, &repository, &url, &parts.headers, body).await;
+    }
     match run(&repository, service, &parts, body).await {
         Ok(response) => response,
         Err(error) => {
@@ -281,14 +293,18 @@ pub(crate) fn resolve(
         None => ask(repository, &["symbolic-ref", "--short", "HEAD"])
             .map_err(|problem| wrong("HEAD", problem))?,
     };
-    let commit = |space: &str| {
-        let revision = format!("refs/{space}/{name}^{{commit}}");
+    let commit = |full: String| {
+        let revision = format!("{full}^{{commit}}");
         ask(repository, &["rev-parse", "--verify", &revision])
     };
-    let branch = commit("heads");
-    let (found, is_tag) = match branch {
-        Ok(found) => (Ok(found), false),
-        Err(problem) => commit("tags").map_or((Err(problem), false), |found| (Ok(found), true)),
+    let (found, is_tag) = if name.starts_with("refs/") {
+        (commit(name.clone()), false)
+    } else {
+        match commit(format!("refs/heads/{name}")) {
+            Ok(found) => (Ok(found), false),
+            Err(problem) => commit(format!("refs/tags/{name}"))
+                .map_or((Err(problem), false), |found| (Ok(found), true)),
+        }
     };
     let sha = match (sha, found) {
         (Some(sha), _) => sha.to_owned(),

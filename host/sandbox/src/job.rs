@@ -122,6 +122,8 @@ impl Trace {
 /// An uploaded file.
 pub(crate) struct Artifact {
     pub(crate) kind: String,
+    pub(crate) format: String,
+    pub(crate) expire_in: String,
     pub(crate) filename: String,
     pub(crate) bytes: Bytes,
 }
@@ -151,6 +153,8 @@ pub(crate) struct Job {
     pub(crate) holder: Option<Holder>,
     pub(crate) assignments: u32,
     pub(crate) trace: Trace,
+    /// Whether a part of the trace was marked as what only developers may read.
+    pub(crate) debug_trace: bool,
     pub(crate) artifacts: Vec<Artifact>,
     pub(crate) times: Times,
     pub(crate) exit_code: Option<i64>,
@@ -197,11 +201,14 @@ impl Job {
             exit_code: self.exit_code,
             failure_reason: self.failure_reason.clone(),
             trace_bytes: self.trace.len(),
+            debug_trace: self.debug_trace,
             artifacts: self
                 .artifacts
                 .iter()
                 .map(|artifact| ArtifactView {
                     kind: artifact.kind.clone(),
+                    format: artifact.format.clone(),
+                    expire_in: artifact.expire_in.clone(),
                     filename: artifact.filename.clone(),
                     size: artifact.bytes.len() as u64,
                 })
@@ -252,6 +259,9 @@ pub struct JobView {
     pub failure_reason: Option<String>,
     /// Bytes of trace that came.
     pub trace_bytes: u64,
+    /// Whether the runner marked its trace as one of `CI_DEBUG_TRACE`, which only developers may read.
+    #[serde(default)]
+    pub debug_trace: bool,
     /// What was uploaded.
     pub artifacts: Vec<ArtifactView>,
     /// When what happened.
@@ -264,6 +274,10 @@ pub struct ArtifactView {
     /// `archive`, `junit`, ...
     #[serde(rename = "type")]
     pub kind: String,
+    /// `zip`, `gzip`, `raw`, ...; empty where the runner did not say.
+    pub format: String,
+    /// How long GitLab is to keep it, in words; empty where the runner did not say.
+    pub expire_in: String,
     /// Its name.
     pub filename: String,
     /// Its bytes.

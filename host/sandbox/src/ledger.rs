@@ -213,6 +213,7 @@ impl Ledger {
                 holder: None,
                 assignments: 0,
                 trace: Trace::default(),
+                debug_trace: false,
                 artifacts: Vec::new(),
                 times: Times {
                     created: now,
@@ -329,6 +330,15 @@ impl Ledger {
                 true
             }
         }
+    }
+
+    /// Cancels a job and asks nobody to tidy up; false where it is over already or unknown.
+    pub(crate) fn cancel_at_once(&mut self, id: u64, now: Duration) -> bool {
+        let ended = self.jobs.get(&id).is_none_or(|job| job.status().is_final());
+        if !ended {
+            self.end(id, Phase::Canceled, None, now);
+        }
+        !ended
     }
 
     /// Takes back the offers that ran out; when to look again.

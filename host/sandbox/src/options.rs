@@ -35,6 +35,9 @@ pub struct SandboxOptions {
     pub accepted_first: u32,
     /// Whether git is served without a token.
     pub open_git: bool,
+    /// Whether a job's token reads the repositories of all projects of its group, as submodules need
+    /// it; else its own project's alone. At GitLab each project has a list of who may.
+    pub group_reads: bool,
     /// Projects that are there from the start, as `group/project`.
     pub projects: Vec<String>,
     /// Where events of jobs are posted.
@@ -58,6 +61,7 @@ impl Default for SandboxOptions {
             requests_per_minute: 2000,
             accepted_first: 0,
             open_git: false,
+            group_reads: false,
             projects: Vec::new(),
             webhook: None,
         }

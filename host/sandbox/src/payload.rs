@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::job::{Job, JobStatus};
 use crate::ledger::{Ledger, NO_SHA};
+use crate::merge::merge;
 use crate::runner::Runner;
+use crate::spec::over;
 use crate::stamp::{iso, seconds};
 
 /// The reasons a failed job may have, as offered to runners.
@@ -113,20 +115,17 @@ fn variables(ledger: &Ledger, job: &Job, runner: &Runner) -> Vec<Value> {
         open("CI_COMMIT_REF_NAME", &job.ref_name),
         open("CI_COMMIT_REF_SLUG", slug.trim_matches('-')),
         open("CI_COMMIT_REF_PROTECTED", "true"),
-        open(
-            if job.is_tag {
-                "CI_COMMIT_TAG"
-            } else {
-                "CI_COMMIT_BRANCH"
-            },
-            &job.ref_name,
-        ),
         open("CI_RUNNER_ID", &runner.id.to_string()),
         open("CI_RUNNER_DESCRIPTION", &runner.description),
         open("CI_RUNNER_TAGS", &json!(runner.tags).to_string()),
         open("GITLAB_USER_ID", "1"),
         open("GITLAB_USER_LOGIN", "sandbox"),
     ];
+    match kind(job) {
+        Kind::Branch => list.push(open("CI_COMMIT_BRANCH", &job.ref_name)),
+        Kind::Tag => list.push(open("CI_COMMIT_TAG", &job.ref_name)),
+        Kind::MergeRequest => list.push(open("CI_MERGE_REQUEST_REF_PATH", &job.ref_name)),
+    }
     let strategy = match (&job.spec.git_strategy, &job.spec.repository) {
         (Some(strategy), _) => Some(strategy.as_str()),
         // Without a repository there is nothing to fetch.
@@ -143,6 +142,7 @@ fn variables(ledger: &Ledger, job: &Job, runner: &Runner) -> Vec<Value> {
             .iter()
             .map(|(key, value)| value.payload(key)),
     );
+    list.extend(job.spec.further_variables());
     list
 }
 
@@ -153,30 +153,62 @@ fn steps(job: &Job) -> Vec<Value> {
             "allow_failure": allow_failure,
         })
     };
-    let mut steps = vec![step("script", &job.spec.script, "on_success", false)];
+    let mut steps = Vec::new();
+    if !job.spec.script.is_empty() {
+        steps.push(step("script", &job.spec.script, "on_success", false));
+    }
+    for given in &job.spec.steps {
+        steps.push(over(step("", &[], "on_success", false), given));
+    }
     if !job.spec.after_script.is_empty() {
         steps.push(step("after_script", &job.spec.after_script, "always", true));
     }
     steps
 }
 
+/// What a job was made for.
+enum Kind {
+    Branch,
+    Tag,
+    MergeRequest,
+}
+
+fn kind(job: &Job) -> Kind {
+    match job.ref_name.starts_with("refs/") {
+        true => Kind::MergeRequest,
+        false if job.is_tag => Kind::Tag,
+        false => Kind::Branch,
+    }
+}
+
 fn git_info(ledger: &Ledger, job: &Job) -> Value {
     let name = &job.ref_name;
+    let depth = job.spec.depth.unwrap_or(20);
     let mut refspecs = Vec::new();
     // The commit itself rather than a ref of the pipeline, so that nothing is written into the
     // repository that is served.
     if job.sha != NO_SHA {
         refspecs.push(format!("+{}:refs/pipelines/{}", job.sha, job.pipeline));
     }
-    refspecs.push(if job.is_tag {
-        format!("+refs/tags/{name}:refs/tags/{name}")
-    } else {
-        format!("+refs/heads/{name}:refs/remotes/origin/{name}")
-    });
+    let (branch, tag) = match depth {
+        // Where everything is fetched, all branches and tags are.
+        0 => ("*", "*"),
+        _ => match kind(job) {
+            Kind::Branch => (name.as_str(), ""),
+            Kind::Tag => ("", name.as_str()),
+            Kind::MergeRequest => ("", ""),
+        },
+    };
+    if !branch.is_empty() {
+        refspecs.push(format!("+refs/heads/{branch}:refs/remotes/origin/{branch}"));
+    }
+    if !tag.is_empty() {
+        refspecs.push(format!("+refs/tags/{tag}:refs/tags/{tag}"));
+    }
     json!({
         "repo_url": url_of(ledger, job), "repo_object_format": "sha1", "ref": name,
         "sha": job.sha, "before_sha": NO_SHA, "ref_type": if job.is_tag { "tag" } else { "branch" },
-        "refspecs": refspecs, "depth": job.spec.depth.unwrap_or(20), "protected": true,
+        "refspecs": refspecs, "depth": depth, "protected": true,
     })
 }
 
@@ -195,6 +227,24 @@ fn dependencies(ledger: &Ledger, job: &Job) -> Vec<Value> {
     job.spec.dependencies.iter().filter_map(one).collect()
 }
 
+fn hooks(job: &Job) -> Value {
+    let hooks = job.spec.hooks.iter();
+    hooks
+        .map(|(name, script)| json!({"name": name, "script": script}))
+        .collect()
+}
+
+fn features(job: &Job) -> Value {
+    let own = json!({
+        "trace_sections": true, "token_mask_prefixes": ["glpat-"],
+        "failure_reasons": FAILURE_REASONS,
+    });
+    match &job.spec.features {
+        None => own,
+        Some(given) => over(own, given),
+    }
+}
+
 /// The payload of a job that was just assigned; `None` where the job or its runner is gone.
 pub(crate) fn payload(ledger: &Ledger, id: u64, now: Duration) -> Option<Value> {
     let job = ledger.jobs.get(&id)?;
@@ -204,7 +254,7 @@ pub(crate) fn payload(ledger: &Ledger, id: u64, now: Duration) -> Option<Value> 
     let root = group.split('/').next().unwrap_or_default();
     let group_id = |path: &str| ledger.groups.get(path).copied().unwrap_or_default();
     let (image, services) = job.spec.images();
-    Some(json!({
+    let mut payload = json!({
         "id": job.id,
         "token": job.token,
         "allow_git_fetch": true,
@@ -229,15 +279,13 @@ pub(crate) fn payload(ledger: &Ledger, id: u64, now: Duration) -> Option<Value> 
         "services": services,
         "artifacts": job.spec.artifact_list(),
         "cache": job.spec.cache_list(),
-        "credentials": [],
+        "credentials": job.spec.credentials,
         "dependencies": dependencies(ledger, job),
-        "features": {
-            "trace_sections": true, "token_mask_prefixes": ["glpat-"],
-            "failure_reasons": FAILURE_REASONS,
-        },
+        "features": features(job),
         "secrets": {},
-        "hooks": [],
-        "run": null,
+        "hooks": hooks(job),
+        // As GitLab has it: JSON within a text.
+        "run": job.spec.run.as_ref().map(Value::to_string),
         "policy_options": {
             "execution_policy_job": false, "policy_name": "",
             "policy_variables_override_allowed": true, "policy_variables_override_exceptions": [],
@@ -246,7 +294,11 @@ pub(crate) fn payload(ledger: &Ledger, id: u64, now: Duration) -> Option<Value> 
             "suspend_on_success": false, "suspend_on_failure": false,
             "runtime_environment_key": "",
         },
-    }))
+    });
+    if let Some(patch) = &job.spec.payload {
+        merge(&mut payload, patch);
+    }
+    Some(payload)
 }
 
 /// The same job with most fields missing or of a kind they should not be.

@@ -1,6 +1,5 @@
 //! The server: its routes, its state behind one lock, and the handle a test or a program holds.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -36,14 +35,11 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// How long requests under way may take once the server closes.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// A busy sandbox is looked at no more often: a look at a thousand jobs takes its time.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-
 /// What all requests share.
 pub(crate) struct Shared {
     ledger: Mutex<Ledger>,
     clock: Clock,
-    events: watch::Sender<u64>,
+    pub(crate) events: watch::Sender<u64>,
     queue: watch::Sender<u64>,
     closing: watch::Sender<bool>,
     hooks: Option<mpsc::UnboundedSender<Value>>,
@@ -192,7 +188,7 @@ async fn take_back(shared: Arc<Shared>) {
 
 /// A sandbox GitLab that runs. It closes when it is dropped, or with [`Sandbox::shutdown`].
 pub struct Sandbox {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     addr: SocketAddr,
     url: String,
     server: Mutex<Option<JoinHandle<()>>>,
@@ -360,6 +356,14 @@ impl Sandbox {
         self.shared.with(|ledger, now| ledger.cancel(id, now))
     }
 
+    /// Cancels a job by force, as a person may whose first cancel took too long: the runner is not
+    /// asked to run `after_script`, and what it sends is refused. False where it is over already or not
+    /// known.
+    pub fn cancel_at_once(&self, id: u64) -> bool {
+        self.shared
+            .with(|ledger, now| ledger.cancel_at_once(id, now))
+    }
+
     /// What runners did against the rules, the first thousand.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
@@ -409,35 +413,6 @@ impl Sandbox {
         self.shared
             .with(|ledger, _| ledger.runners.values().map(Runner::view).collect())
     }
-
-    /// Waits until the jobs are as `wanted` says, for `timeout` at most.
-    ///
-    /// # Errors
-    /// The time is over; the error tells how many jobs are in which state.
-    pub async fn wait_for(
-        &self,
-        mut wanted: impl FnMut(&[JobView]) -> bool,
-        timeout: Duration,
-    ) -> Result<(), WaitError> {
-        let mut events = self.shared.events.subscribe();
-        let waiting = async {
-            loop {
-                events.borrow_and_update();
-                if wanted(&self.jobs()) || events.changed().await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(BETWEEN_LOOKS).await;
-            }
-        };
-        if tokio::time::timeout(timeout, waiting).await.is_ok() {
-            return Ok(());
-        }
-        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-        for job in self.jobs() {
-            *states.entry(job.status.as_str()).or_default() += 1;
-        }
-        Err(WaitError { timeout, states })
-    }
 }
 
 impl Drop for Sandbox {
@@ -458,12 +433,4 @@ fn client() -> io::Result<reqwest::Client> {
         .no_proxy()
         .build()
         .map_err(|error| io::Error::other(format!("no client for webhooks can be made: {error}")))
-}
-
-/// The jobs did not become what was waited for.
-#[derive(Debug, thiserror::Error)]
-#[error("after {timeout:?} the jobs are not as awaited; by state they are {states:?}")]
-pub struct WaitError {
-    timeout: Duration,
-    states: BTreeMap<&'static str, usize>,
 }

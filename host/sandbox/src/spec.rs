@@ -24,6 +24,9 @@ pub struct JobSpec {
     pub tags: Vec<String>,
     /// Variables beside those GitLab sets.
     pub variables: BTreeMap<String, VariableSpec>,
+    /// More variables, after those: objects as in the payload, in the order they are sent. A key may
+    /// come twice.
+    pub variable_list: Vec<Value>,
     /// Seconds it may run; 3600 where it says nothing.
     pub timeout: Option<u64>,
     /// Its image: a name, or an object as in the payload.
@@ -34,9 +37,22 @@ pub struct JobSpec {
     pub artifacts: Option<Value>,
     /// What it caches: one object or several, as in the payload.
     pub cache: Option<Value>,
+    /// Scripts round the getting of its sources, by name (`pre_get_sources_script`).
+    pub hooks: BTreeMap<String, Vec<String>>,
+    /// Steps between its script and `after_script`, as a release has one: objects as in the payload.
+    pub steps: Vec<Value>,
+    /// Steps of the step runner, which it has in place of a script.
+    pub run: Option<Value>,
+    /// Logins it is given: objects as in the payload.
+    pub credentials: Vec<Value>,
+    /// What GitLab says it understands, over what the sandbox says.
+    pub features: Option<Value>,
+    /// Laid over the payload as a JSON merge patch (RFC 7396), for what no other field can say.
+    pub payload: Option<Value>,
     /// Its project, `group/project`. Without one its sources are not fetched.
     pub repository: Option<String>,
-    /// Its branch or tag; the repository's own default where it says nothing.
+    /// Its branch or tag, or the whole name of another ref, as jobs of merge requests have one
+    /// (`refs/merge-requests/1/head`); the repository's own default where it says nothing.
     #[serde(rename = "ref")]
     pub ref_name: Option<String>,
     /// Its commit; the head of `ref` where it says nothing.
@@ -73,8 +89,15 @@ impl JobSpec {
     /// The field that is wrong and what to write instead.
     pub fn check(&self) -> Result<(), SpecError> {
         let wrong = |field, expected| Err(SpecError::Field { field, expected });
-        if self.script.is_empty() {
+        if self.script.is_empty() && self.run.is_none() {
             return wrong("script", "a list of at least one line");
+        }
+        let keyed = |variable: &Value| variable["key"].is_string();
+        if !self.variable_list.iter().all(keyed) {
+            return wrong("variable_list", "a list of objects with a `key`");
+        }
+        if !self.steps.iter().all(named) {
+            return wrong("steps", "a list of objects with a `name`");
         }
         if self.count == Some(0) || self.count > Some(MOST_AT_ONCE) {
             return wrong("count", "a number from 1 to 100000");
@@ -107,6 +130,16 @@ impl JobSpec {
     pub(crate) fn images(&self) -> (Value, Value) {
         let image = self.image.as_ref().map_or(Value::Null, image);
         (image, self.services.iter().map(self::image).collect())
+    }
+
+    pub(crate) fn further_variables(&self) -> impl Iterator<Item = Value> {
+        self.variable_list.iter().map(|given| {
+            let public = given["masked"] != json!(true);
+            let base = json!({
+                "key": "", "value": "", "public": public, "file": false, "masked": false, "raw": false,
+            });
+            over(base, given)
+        })
     }
 
     pub(crate) fn artifact_list(&self) -> Value {
@@ -169,7 +202,7 @@ fn list(value: &Option<Value>, base: impl Fn(&Value) -> Value) -> Value {
     }
 }
 
-fn over(mut base: Value, given: &Value) -> Value {
+pub(crate) fn over(mut base: Value, given: &Value) -> Value {
     if let (Value::Object(base), Value::Object(given)) = (&mut base, given) {
         base.extend(given.clone());
     }
@@ -286,6 +319,13 @@ mod tests {
             (r#"{"script":["a"],"services":[{}]}"#, "`services`"),
             (r#"{"script":["a"],"artifacts":"x"}"#, "`artifacts`"),
             (r#"{"script":["a"],"cache":["x"]}"#, "`cache`"),
+            (r#"{"run":[{"name":"a"}]}"#, ""),
+            (r#"{"script":["a"],"variable_list":[{"key":"A"}]}"#, ""),
+            (
+                r#"{"script":["a"],"variable_list":[{}]}"#,
+                "`variable_list`",
+            ),
+            (r#"{"script":["a"],"steps":[{}]}"#, "`steps`"),
             (r#"{"script":["a"],"count":0}"#, "`count`"),
             (r#"{"script":["a"],"count":100001}"#, "`count`"),
             (r#"{"script":["a"],"repository":"../x"}"#, "`repository`"),

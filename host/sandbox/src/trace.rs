@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 
@@ -13,6 +13,7 @@ use crate::faults::{Endpoint, FaultKind};
 use crate::job::{JobStatus, Phase};
 use crate::jobs_api::{Answer, admit};
 use crate::ledger::Ledger;
+use crate::queue_api::pairs;
 use crate::server::Shared;
 use crate::violations::{Finding, Rule};
 
@@ -20,12 +21,19 @@ use crate::violations::{Finding, Rule};
 pub(crate) async fn patch(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<u64>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let debug = pairs(query.as_deref())
+        .iter()
+        .any(|(key, value)| key == "debug_trace" && value == "true");
     shared.with(|ledger, now| {
         let mut findings = Vec::new();
         let answer = append(ledger, id, &headers, &body, now, &mut findings);
+        if let Some(job) = ledger.jobs.get_mut(&id) {
+            job.debug_trace |= debug;
+        }
         ledger.note_job(id, &format!("PATCH jobs/{id}/trace"), findings, now);
         answer.into_response()
     })

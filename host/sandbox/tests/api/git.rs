@@ -156,3 +156,95 @@ async fn a_job_may_be_of_a_tag_or_a_commit_and_not_of_what_is_not_there() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_merge_request_is_fetched_by_its_commit_alone() {
+    let sandbox = sandbox(|_| {}).await;
+    let folder = repository(&sandbox).await;
+    let bare = folder.path().join("app.git");
+    let head = "refs/merge-requests/3/head";
+    done(&bare, &["update-ref", head, "trunk~1"]).await;
+    let spec = JobSpec {
+        repository: Some("demo/app".to_owned()),
+        ref_name: Some(head.to_owned()),
+        ..job()
+    };
+    let id = sandbox.submit(spec).expect("a job");
+    let sha = sandbox.job(id).expect("a job").sha;
+    assert_eq!(sha, done(&bare, &["rev-parse", "trunk~1"]).await);
+    let info = &Runner::of(&sandbox).take().await.payload["git_info"];
+    let refspec = format!("+{sha}:refs/pipelines/1");
+    assert_eq!(info["refspecs"], serde_json::json!([refspec]));
+    assert_eq!(
+        (&info["ref"], &info["ref_type"]),
+        (&head.into(), &"branch".into())
+    );
+}
+
+#[tokio::test]
+async fn a_jobs_token_reads_its_group_only_where_that_is_allowed() {
+    for allowed in [false, true] {
+        let sandbox = sandbox(|options| options.group_reads = allowed).await;
+        let folder = repository(&sandbox).await;
+        let bare = folder.path().join("app.git");
+        for name in ["demo/lib", "other/lib"] {
+            sandbox.add_repository(name, &bare).expect("a repository");
+        }
+        let spec = JobSpec {
+            repository: Some("demo/app".to_owned()),
+            ..job()
+        };
+        sandbox.submit(spec).expect("a job");
+        let payload = Runner::of(&sandbox).take().await.payload;
+        let url = payload["git_info"]["repo_url"].as_str().expect("a URL");
+        for (project, reads) in [
+            ("demo/app", true),
+            ("demo/lib", allowed),
+            ("other/lib", false),
+        ] {
+            let url = url.replace("demo/app", project);
+            let listed = git(folder.path(), &["ls-remote", &url]).await;
+            assert_eq!(listed.status.success(), reads, "{project}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_of_git_lfs_are_told_of_and_served() {
+    let sandbox = sandbox(|options| options.open_git = true).await;
+    let folder = repository(&sandbox).await;
+    let id = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+    let place = folder.path().join("app.git/lfs/objects/58/91");
+    std::fs::create_dir_all(&place).expect("a folder");
+    std::fs::write(place.join(id), "hello\n").expect("a file");
+    let missing = "0".repeat(64);
+    let base = format!("{}/demo/app.git/info/lfs/objects", sandbox.url());
+    let batch = serde_json::json!({"operation": "download", "objects": [
+        {"oid": id, "size": 6}, {"oid": missing, "size": 1},
+    ]});
+    let answer = client()
+        .post(format!("{base}/batch"))
+        .json(&batch)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        header(&answer, "content-type"),
+        "application/vnd.git-lfs+json"
+    );
+    let answer: serde_json::Value = answer.json().await.expect("JSON");
+    let href = answer["objects"][0]["actions"]["download"]["href"].as_str();
+    let got = client().get(href.expect("an address")).send().await;
+    assert_eq!(
+        got.expect("an answer").text().await.expect("a text"),
+        "hello\n"
+    );
+    assert_eq!(answer["objects"][1]["error"]["code"], 404);
+    let uploading = serde_json::json!({"operation": "upload", "objects": []});
+    let refused = client()
+        .post(format!("{base}/batch"))
+        .json(&uploading)
+        .send()
+        .await;
+    assert_eq!(refused.expect("an answer").status(), 403);
+}

@@ -1,5 +1,6 @@
 //! The sandbox as a runner, a watcher of the queue and git see it, over loopback.
 
+mod asked;
 mod common;
 mod control;
 mod faults;
