@@ -4,7 +4,9 @@
 //! The programs and the plugins are those `cargo xtask test` has built: a test that does not find
 //! them fails and says so.
 
+pub mod compat;
 pub mod ec2;
+mod moto;
 pub mod vbox;
 
 use anyhow::{Context, Result, bail};

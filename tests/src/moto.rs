@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 /// A moto that ends with the test.
-pub(super) struct Moto {
+pub(crate) struct Moto {
     address: SocketAddr,
     venv: PathBuf,
     _process: Child,
@@ -18,7 +18,7 @@ pub(super) struct Moto {
 const START: Duration = Duration::from_secs(120);
 
 impl Moto {
-    pub(super) async fn start() -> Result<Moto> {
+    pub(crate) async fn start() -> Result<Moto> {
         let peers = std::env::var_os("SPRINGTIDE_PEERS").context(
             "SPRINGTIDE_PEERS is not set; run `cargo xtask test`, which sets up the peers tests need",
         )?;
@@ -57,11 +57,11 @@ impl Moto {
         })
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn python(&self) -> PathBuf {
+    pub(crate) fn python(&self) -> PathBuf {
         self.venv.join("bin/python")
     }
 }

@@ -4,20 +4,19 @@
 //!
 //! Each request is kept, so that [`Ec2::check`] can hold all of them against botocore.
 
-mod process;
 mod signature;
 mod state;
 
 pub use signature::{Key, Signed};
 pub use state::{Fault, Faults};
 
+use crate::moto::Moto;
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
-use process::Moto;
 use serde_json::json;
 use state::{Answer, State};
 use std::collections::BTreeMap;
