@@ -261,7 +261,12 @@ impl Manage {
         if let Ok(state) = std::fs::read_to_string(self.running(name)) {
             let text = String::from_utf8_lossy(&output.stdout);
             let state = format!("VMState=\"{state}\"");
-            output.stdout = text.replace("VMState=\"poweroff\"", &state).into_bytes();
+            // A call that was killed leaves it as aborted: the real one knows of no machine that runs.
+            let off = ["VMState=\"poweroff\"", "VMState=\"aborted\""];
+            let told = off
+                .iter()
+                .fold(text.into_owned(), |text, off| text.replace(off, &state));
+            output.stdout = told.into_bytes();
         }
         said(&output)
     }
