@@ -219,7 +219,6 @@ fn local_passes() -> Result<()> {
 
 /// The real VBoxManage, with the tests' stand-in for what needs a machine that runs.
 #[test]
-#[ignore = "many minutes of VBoxManage; run by `cargo xtask test --slow`"]
 fn virtualbox_passes() -> Result<()> {
     let vbox = VirtualBox::new()?;
     vbox.base("base", Some("ready"))?;
