@@ -252,9 +252,9 @@ pub struct Upload {
     /// How long it is kept.
     #[serde(default)]
     pub expire_in: String,
-    /// The files in the zip, all of them, links too; sorted.
-    #[serde(default)]
-    pub files: Vec<String>,
+    /// The files in the zip, all of them, links too; sorted. They are not looked at where it says
+    /// nothing.
+    pub files: Option<Vec<String>>,
     /// Those of them that are symbolic links.
     #[serde(default)]
     pub links: Vec<String>,

@@ -188,10 +188,11 @@ impl Comparison<'_> {
                     Ok(found) => self.same("an upload's text", text, &found),
                     Err(why) => self.differs("an upload's text", format!("{text:?}"), why),
                 },
-                (None, "zip") => {
-                    self.archive("an upload's", &bytes, &upload.files, Some(&upload.links))
+                (None, _) => {
+                    if let Some(files) = &upload.files {
+                        self.archive("an upload", &bytes, files, Some(&upload.links));
+                    }
                 }
-                (None, _) => {}
             }
         }
     }
@@ -232,7 +233,7 @@ impl Comparison<'_> {
                     let there = format!("there are {:?}", self.seen.keys);
                     self.differs("bucket", &object.key, there);
                 }
-                Some(bytes) => self.archive("an object's", &bytes, &object.files, None),
+                Some(bytes) => self.archive("an object", &bytes, &object.files, None),
             }
         }
         for key in none {
