@@ -59,11 +59,7 @@ pub const FEATURES: &[(&str, bool, &str)] = &[
     ("upload_raw_artifacts", true, "zip, gzip and raw"),
     ("artifacts_exclude", true, "patterns are the helper's"),
     ("cache", true, "on the machine, and in S3, GCS and Azure"),
-    (
-        "fallback_cache_keys",
-        true,
-        "tried in order after the key",
-    ),
+    ("fallback_cache_keys", true, "tried in order after the key"),
     ("image", false, "the shell executor has no images"),
     ("services", false, "the shell executor has no services"),
     (

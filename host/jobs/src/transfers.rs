@@ -120,13 +120,18 @@ impl PlannedCache {
             hash_keys: variables.flag("FF_HASH_CACHE_KEYS") == Some(true),
         };
         let minutes = variables.number("CACHE_REQUEST_TIMEOUT");
-        let minutes = minutes.filter(|minutes| *minutes > 0).unwrap_or(CACHE_MINUTES);
+        let minutes = minutes
+            .filter(|minutes| *minutes > 0)
+            .unwrap_or(CACHE_MINUTES);
         let calls = Calls {
             ca: settings.ca.clone(),
             total_seconds: u32::try_from(minutes.saturating_mul(60)).unwrap_or(u32::MAX),
             ..Calls::default()
         };
-        let wanted = payload.cache.iter().filter(|one| !one.paths.is_empty() || one.untracked);
+        let wanted = payload
+            .cache
+            .iter()
+            .filter(|one| !one.paths.is_empty() || one.untracked);
         wanted
             .map(|one| {
                 let mut warnings = Vec::new();
@@ -176,7 +181,11 @@ impl PlannedCache {
 
     /// Restores it from the first of its keys that has something; `downloads` are the addresses there
     /// are.
-    pub(crate) fn restore(&self, keys: &Keys, mut downloads: Vec<(CacheKey, Signed)>) -> CacheRestore {
+    pub(crate) fn restore(
+        &self,
+        keys: &Keys,
+        mut downloads: Vec<(CacheKey, Signed)>,
+    ) -> CacheRestore {
         let sources = keys
             .all()
             .map(|key| {

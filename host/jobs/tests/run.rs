@@ -67,7 +67,6 @@ async fn a_whole_trace() {
 section_start:TIME:prepare_executor␍␛[0K␛[0K␛[36;1mPreparing the "shell+machine" executor␛[0;m␛[0;m
 ␛[0KUsing Shell executor...␛[0;m
 section_end:TIME:prepare_executor␍␛[0Ksection_start:TIME:prepare_script␍␛[0K␛[0K␛[36;1mPreparing environment␛[0;m␛[0;m
-␛[0;33mWARNING: this version of springtide does not move or start: artifacts. The job runs without.␛[0;m
 Running on ci-1 (HOST)...
 section_end:TIME:prepare_script␍␛[0Ksection_start:TIME:get_sources␍␛[0K␛[0K␛[36;1mGetting source from Git repository␛[0;m␛[0;m
 ␛[32;1mSkipping Git repository setup␛[0;m
@@ -81,7 +80,11 @@ section_end:TIME:step_script␍␛[0Ksection_start:TIME:after_script␍␛[0K␛
 ␛[32;1mRunning after script...␛[0;m
 ␛[32;1m$ echo "$CI_JOB_STATUS, A is ${A:-gone}"␛[0;m
 success, A is gone
-section_end:TIME:after_script␍␛[0Ksection_start:TIME:cleanup_file_variables␍␛[0K␛[0K␛[36;1mCleaning up project directory and file based variables␛[0;m␛[0;m
+section_end:TIME:after_script␍␛[0Ksection_start:TIME:upload_artifacts_on_success␍␛[0K␛[0K␛[36;1mUploading artifacts for successful job␛[0;m␛[0;m
+␛[32;1mUploading artifacts...␛[0;m
+␛[0;33mWARNING: x: no matching files. Ensure that the artifact path is relative to the working directory (MACHINE/builds/team/app)␛[0;m
+␛[31;1mERROR: No files to upload␛[0;m
+section_end:TIME:upload_artifacts_on_success␍␛[0Ksection_start:TIME:cleanup_file_variables␍␛[0K␛[0K␛[36;1mCleaning up project directory and file based variables␛[0;m␛[0;m
 section_end:TIME:cleanup_file_variables␍␛[0K␛[32;1mJob succeeded␛[0;m
 "#);
     assert_eq!(bench.client().list().await, Ok(Vec::new()));

@@ -16,8 +16,8 @@ pub use follow::{Follow, Output};
 pub use process::ProcessConnection;
 pub use springtide_helper::{
     ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
-    CacheSource, CacheUrl, Calls, Files, Hello, Level, Transfer, TransferEnd, Work, WorkEnd, WorkFile,
-    WorkSignal, is_work_id,
+    CacheSource, CacheUrl, Calls, Files, Hello, Level, Transfer, TransferEnd, Work, WorkEnd,
+    WorkFile, WorkSignal, is_work_id,
 };
 pub use ssh::{
     CommandOutput, FarEnd, HostKeys, KeyError, ListenAt, LocalForward, Shell, SshConnection,

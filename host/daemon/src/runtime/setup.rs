@@ -54,12 +54,13 @@ impl Setup {
         )
         .labeled(runner.labels.clone());
         let labels = RunnerLabels::of(runner, system_id);
-        let ca = match &runner.tls_ca_file {
-            None => None,
-            Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
-                format!("`tls-ca-file`: reading {}: {error}", file.display())
-            })?),
-        };
+        let ca =
+            match &runner.tls_ca_file {
+                None => None,
+                Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
+                    format!("`tls-ca-file`: reading {}: {error}", file.display())
+                })?),
+            };
         Ok(Setup {
             client: client.observed(metrics.observer(labels)),
             identity: RunnerIdentity {

@@ -3,8 +3,8 @@
 use super::now;
 use crate::follow::{Heard, follow};
 use crate::progress::Stop;
-use springtide_gitlab::Remote;
 use crate::shell::Shell;
+use springtide_gitlab::Remote;
 use springtide_machines::{HelperError, Transfer, Work, WorkEnd, WorkFile, WorkSignal};
 use std::collections::BTreeMap;
 use std::time::Duration;

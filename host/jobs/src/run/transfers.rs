@@ -79,11 +79,7 @@ impl<F: FnOnce() + Send> Runner<F> {
         }
     }
 
-    async fn downloads(
-        &self,
-        keys: &Keys,
-        warnings: &mut Vec<String>,
-    ) -> Vec<(CacheKey, Signed)> {
+    async fn downloads(&self, keys: &Keys, warnings: &mut Vec<String>) -> Vec<(CacheKey, Signed)> {
         let Some(store) = &self.run.settings.cache else {
             return Vec::new();
         };
@@ -298,7 +294,10 @@ impl<F: FnOnce() + Send> Runner<F> {
 
     /// Whether the job's scripts are over.
     fn is_over(&self) -> bool {
-        matches!(self.progress.stage, Stage::Upload { .. } | Stage::Keep { .. })
+        matches!(
+            self.progress.stage,
+            Stage::Upload { .. } | Stage::Keep { .. }
+        )
     }
 }
 
