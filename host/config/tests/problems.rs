@@ -86,7 +86,6 @@ fn unknown_keys_are_warnings_in_gitlabs_tables_and_errors_in_ours() {
 #[test]
 fn keys_that_are_read_and_not_obeyed_have_a_note() {
     let of_runner = [
-        "cache_dir = \"/cache\"",
         "job_status_final_update_retry_limit = 3",
         "proxy_exec = true",
         "step_runner_image = \"a\"",

@@ -21,8 +21,7 @@ const ROOT: [Ignored; 3] = [
     ),
 ];
 
-const RUNNER: [Ignored; 17] = [
-    ("cache_dir", "there are no caches yet"),
+const RUNNER: [Ignored; 16] = [
     (
         "job_status_final_update_retry_limit",
         "a job's end is told until GitLab has it",
