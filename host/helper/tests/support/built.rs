@@ -13,8 +13,10 @@ pub fn helper() -> &'static Path {
         let profile = test.ancestors().nth(2).expect("the profile's directory");
         let helper = profile.join("springtide-helper");
         if !helper.exists() {
+            let release = profile.ends_with("release").then_some("--release");
             let built = Command::new(env!("CARGO"))
                 .args(["build", "--quiet", "--package", "springtide-helper"])
+                .args(release)
                 .arg("--target-dir")
                 .arg(profile.parent().expect("the target directory"))
                 .status()
