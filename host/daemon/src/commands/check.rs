@@ -394,12 +394,15 @@ mod tests {
 
     #[test]
     fn keys_that_change_nothing_have_a_note_and_are_no_problem() {
-        let text = GOOD.replace("name = ", "cache_dir = \"/cache\"\nname = ");
+        let text = GOOD.replace(
+            "name = ",
+            "job_status_final_update_retry_limit = 3\nname = ",
+        );
         let checked = checked(&text);
         insta::assert_snapshot!(checked.text(false), @r#"
-        config.toml:3:1: note: `cache_dir` is read and not obeyed: there are no caches yet
-         3 | cache_dir = "/cache"
-           | ^^^^^^^^^
+        config.toml:3:1: note: `job_status_final_update_retry_limit` is read and not obeyed: a job's end is told until GitLab has it
+         3 | job_status_final_update_retry_limit = 3
+           | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
         config.toml: no problems, 1 note; 1 runner to run
         "#);
         assert!(checked.text(true).contains("\u{1b}[1;36mnote"));

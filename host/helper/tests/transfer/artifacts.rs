@@ -143,7 +143,8 @@ fn which_files_are_taken_is_told_as_gitlab_runner_tells_it() {
         "no matching files. Ensure that the artifact path is relative to the working directory ({root})"
     );
     // Paths, excludes, what is archived, and what is said.
-    let table: [(&[&str], &[&str], &[&str], Vec<String>); 10] = [
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], Vec<String>);
+    let table: [Row<'_>; 10] = [
         (&["out/*.log"], &[], &["out/a.log"], vec!["out/*.log: found 1 matching artifact files and directories".into()]),
         (&["out"], &["out/**/*.log"], &["out/", "out/b.txt", "out/keep/"], vec!["out/**/*.log: excluded 2 files".into()]),
         (&["out"], &["out/keep"], &["out/", "out/a.log", "out/b.txt", "out/keep/c.log"], vec![]),

@@ -135,10 +135,10 @@ fn user_data_of_the_operators_comes_first_and_is_joined_with_ours() {
     let text = boot.user_data();
     let ours = text.find("#cloud-config\nssh_authorized_keys").unwrap();
     insta::assert_snapshot!(&text[..ours], @r#"
-    Content-Type: multipart/mixed; boundary="springtide-97dc767e0886e06c09144efa"
+    Content-Type: multipart/mixed; boundary="springtide-e6da615330543ecccb3ef96b"
     MIME-Version: 1.0
 
-    --springtide-97dc767e0886e06c09144efa
+    --springtide-e6da615330543ecccb3ef96b
     Content-Type: text/cloud-config; charset="us-ascii"
     Content-Transfer-Encoding: 7bit
 
@@ -146,7 +146,7 @@ fn user_data_of_the_operators_comes_first_and_is_joined_with_ours() {
     packages: [git]
 
 
-    --springtide-97dc767e0886e06c09144efa
+    --springtide-e6da615330543ecccb3ef96b
     Content-Type: text/cloud-config; charset="us-ascii"
     Merge-Type: list(append)+dict(recurse_array,no_replace)+str()
     Content-Transfer-Encoding: 7bit
