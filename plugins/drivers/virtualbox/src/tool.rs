@@ -198,8 +198,12 @@ fn refused(what: &str, code: i32, stderr: &str, stdout: &str) -> Failed {
         "NS_ERROR_OUT_OF_MEMORY",
     ]) {
         PluginError::Capacity(format!("{why}; the host has too little memory free"))
-    } else if has(&["assign the machine to the session"]) {
-        // Another call has it for a moment, and this is how that is said when both begin at once.
+    } else if has(&[
+        "assign the machine to the session",
+        "E_ACCESSDENIED (0x80070005) - Access denied (extended info not available)",
+    ]) {
+        // Another call has it for a moment, and this is how that is said when both begin at once, or
+        // one looks at a machine that another clones.
         PluginError::Transient(why)
     } else if has(&["VERR_ACCESS_DENIED", "E_ACCESSDENIED", "Permission denied"]) {
         PluginError::Denied(why)
@@ -294,6 +298,13 @@ mod tests {
                 wrote(
                     1,
                     "VBoxManage: error: Failed to assign the machine to the session (E_ACCESSDENIED)\n",
+                ),
+            ),
+            (
+                "transient",
+                wrote(
+                    1,
+                    "VBoxManage: error: Code E_ACCESSDENIED (0x80070005) - Access denied (extended info not available)\n",
                 ),
             ),
             (
