@@ -1,5 +1,6 @@
 //! A VirtualBox of a test's own: the real VBoxManage in a directory that goes with the test.
 
+mod process;
 pub mod qemu;
 pub mod sshd;
 

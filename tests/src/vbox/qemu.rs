@@ -1,8 +1,8 @@
 //! A virtual machine of the tests' VirtualBox that really runs: QEMU boots the disk VirtualBox has for it,
 //! with its seed and its forwarded port.
 
+use super::process::Process;
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::path::{Path, PathBuf};
 
 /// The kernel of the base disk, and how it finds its root.
@@ -68,7 +68,7 @@ impl Hardware {
 pub struct Qemu {
     /// Its disk, whole, as QEMU takes it.
     pub raw: PathBuf,
-    pid: PathBuf,
+    process: Process,
     serial: PathBuf,
     kernel: PathBuf,
 }
@@ -80,7 +80,7 @@ impl Qemu {
         let file = |extension: &str| state.join("qemu").join(format!("{name}.{extension}"));
         Qemu {
             raw: file("raw"),
-            pid: file("pid"),
+            process: Process { file: file("pid") },
             serial: file("serial"),
             kernel: state.join("qemu"),
         }
@@ -120,7 +120,11 @@ impl Qemu {
             hardware.port
         );
         let serial = format!("file:{}", text(&self.serial));
-        let (pid, vmlinuz, initrd) = (text(&self.pid), kernel(KERNEL[0]), kernel(KERNEL[1]));
+        let (pid, vmlinuz, initrd) = (
+            text(&self.process.file),
+            kernel(KERNEL[0]),
+            kernel(KERNEL[1]),
+        );
         let words = [
             ["-accel", "tcg,thread=multi"],
             ["-m", &hardware.memory],
@@ -140,16 +144,10 @@ impl Qemu {
         all
     }
 
-    fn process(&self) -> Option<Pid> {
-        let text = std::fs::read_to_string(&self.pid).ok()?;
-        Pid::from_raw(text.trim().parse().ok()?)
-    }
-
     /// Whether it has switched itself off, or was.
     #[must_use]
     pub fn is_off(&self) -> bool {
-        let lives = |process| test_kill_process(process).is_ok();
-        !self.process().is_some_and(lives)
+        self.process.is_off()
     }
 
     /// Pulls the plug.
@@ -157,16 +155,9 @@ impl Qemu {
     /// # Errors
     /// Where it stays on.
     pub fn kill(&self) -> Result<()> {
-        if let Some(process) = self.process()
-            && let Err(error) = kill_process(process, Signal::KILL)
-            && error != rustix::io::Errno::SRCH
-        {
-            return Err(error).context("switching the machine off");
-        }
-        for file in [&self.raw, &self.pid] {
-            if file.exists() {
-                std::fs::remove_file(file)?;
-            }
+        self.process.kill()?;
+        if self.raw.exists() {
+            std::fs::remove_file(&self.raw)?;
         }
         Ok(())
     }

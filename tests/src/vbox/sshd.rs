@@ -1,9 +1,9 @@
 //! A stand-in for a virtual machine that takes no time: an SSH server with processes, a home and a
 //! `/var/lib` of its own, which lets in whoever the machine's seed names.
 
+use super::process::Process;
 use super::qemu::Hardware;
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,14 +24,19 @@ exec /usr/sbin/sshd -D -e -f "$0/sshd_config""#;
 /// A machine's part of the state's directory.
 pub struct Sshd {
     folder: PathBuf,
+    process: Process,
 }
 
 impl Sshd {
     /// That of a machine.
     #[must_use]
     pub fn of(state: &Path, name: &str) -> Sshd {
+        let folder = state.join("sshd").join(name);
         Sshd {
-            folder: state.join("sshd").join(name),
+            process: Process {
+                file: folder.join("pid"),
+            },
+            folder,
         }
     }
 
@@ -67,7 +72,7 @@ impl Sshd {
             .stderr(log)
             .spawn()
             .context("running setsid")?;
-        std::fs::write(self.pid(), machine.id().to_string())?;
+        std::fs::write(&self.process.file, machine.id().to_string())?;
         let begun = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             if begun.elapsed() > PATIENCE || self.is_off() {
@@ -94,20 +99,10 @@ impl Sshd {
         )
     }
 
-    fn pid(&self) -> PathBuf {
-        self.folder.join("pid")
-    }
-
-    fn process(&self) -> Option<Pid> {
-        let text = std::fs::read_to_string(self.pid()).ok()?;
-        Pid::from_raw(text.trim().parse().ok()?)
-    }
-
     /// Whether it is off.
     #[must_use]
     pub fn is_off(&self) -> bool {
-        let lives = |process| test_kill_process(process).is_ok();
-        !self.process().is_some_and(lives)
+        self.process.is_off()
     }
 
     /// Pulls the plug: all its processes are gone with it.
@@ -115,16 +110,7 @@ impl Sshd {
     /// # Errors
     /// Where it stays on.
     pub fn kill(&self) -> Result<()> {
-        if let Some(process) = self.process()
-            && let Err(error) = kill_process(process, Signal::KILL)
-            && error != rustix::io::Errno::SRCH
-        {
-            return Err(error).context("switching the machine off");
-        }
-        if self.pid().exists() {
-            std::fs::remove_file(self.pid())?;
-        }
-        Ok(())
+        self.process.kill()
     }
 }
 
