@@ -3,7 +3,7 @@
 //! A header is always as long, and where lines are parted does not depend on when their bytes came:
 //! a trace that is written again has everything at the same place.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// The bytes of a header, with the space or plus at its end.
 pub(super) const HEADER: usize = 32;
@@ -58,13 +58,10 @@ impl Stamper {
 /// `2026-11-27T12:00:00.000000Z 00O `: when, the stream's number and kind, and whether the line goes
 /// on with the one before. A job's two outputs are one stream.
 fn header(now: SystemTime, goes_on: bool) -> String {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let micros = since.subsec_micros();
+    // A clock beyond the calendar is no reason to lose a line.
+    let now = jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let end = if goes_on { '+' } else { ' ' };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z 00O{end}")
+    format!("{}Z 00O{end}", now.strftime("%Y-%m-%dT%H:%M:%S%.6f"))
 }
 
 /// Whether a trace begins with a header.
@@ -77,24 +74,10 @@ pub(super) fn is_stamped(beginning: &[u8]) -> bool {
     beginning.len() >= HEADER && beginning.iter().zip(shape).all(fits)
 }
 
-/// Year, month and day of days since 1970, in the civil calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    // Years that begin with March, in eras of 400 years: then the day that leaps is the last.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let civil_month = if month < 10 { month + 3 } else { month - 9 };
-    let january = i64::from(civil_month <= 2);
-    (year + era * 400 + january, civil_month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(42)
