@@ -55,6 +55,15 @@ pub(crate) struct Plan {
     pub(crate) passed_over: Vec<&'static str>,
 }
 
+/// Whether something is for a job that has failed, or has not.
+pub(crate) fn is_due(when: When, failed: bool) -> bool {
+    match when {
+        When::Always => true,
+        When::OnSuccess => !failed,
+        When::OnFailure => failed,
+    }
+}
+
 /// A path without `.`, `..` and doubled slashes; nothing where it is not absolute or leads above
 /// the root.
 fn plain_path(path: &str) -> Option<String> {

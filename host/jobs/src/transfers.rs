@@ -237,15 +237,6 @@ fn url(signed: Signed) -> CacheUrl {
     }
 }
 
-/// Whether something is for a job that ends so.
-pub(crate) fn is_due(when: When, failed: bool) -> bool {
-    match when {
-        When::Always => true,
-        When::OnSuccess => !failed,
-        When::OnFailure => failed,
-    }
-}
-
 /// Files by patterns, in which variables are expanded.
 pub(crate) fn files(
     paths: &[String],

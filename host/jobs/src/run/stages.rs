@@ -2,14 +2,14 @@
 
 use super::attend::Task;
 use super::{Attended, Ended, Limits, RunOutcome, Runner, TIDY, now};
-use crate::plan::{Plan, PlannedStep};
+use crate::plan::{Plan, PlannedStep, is_due};
 use crate::progress::{Cause, Failure, Stage, Stop};
 use crate::words;
-use springtide_gitlab::{Remote, When};
+use springtide_gitlab::Remote;
 use springtide_machines::{HelperError, WorkEnd, WorkFile};
 use std::time::Duration;
 
-/// The first wait before sources are tried for again.
+/// The first wait before sources, or artifacts, are tried for again.
 const RETRY_WAIT: Duration = Duration::from_secs(5);
 
 /// How a stage's work ended, in words; nothing for a success.
@@ -77,6 +77,15 @@ impl<F: FnOnce() + Send> Runner<F> {
             "  on {} {}{system}",
             settings.runner_name, settings.runner_short_token
         )));
+    }
+
+    /// Waits after an attempt that failed, counted from 0; not beyond the job's time.
+    pub(super) async fn pause(&self, attempt: u32) {
+        let wait = RETRY_WAIT.saturating_mul(1 << attempt.min(6));
+        tokio::select! {
+            () = tokio::time::sleep(wait.min(self.time_left())) => {}
+            () = self.run.abandon.cancelled() => {}
+        }
     }
 
     /// The limit a stop was about.
@@ -193,11 +202,7 @@ impl<F: FnOnce() + Send> Runner<F> {
             self.run.trace.write(&words::warning(&format!(
                 "getting the sources failed ({said}); they are tried for again, into an empty directory"
             )));
-            let wait = RETRY_WAIT.saturating_mul(1 << attempt.min(6));
-            tokio::select! {
-                () = tokio::time::sleep(wait.min(self.time_left())) => {}
-                () = self.run.abandon.cancelled() => {}
-            }
+            self.pause(attempt).await;
             return Ok(Stage::Sources { attempt: tried });
         }
         let said = format!("getting the sources failed: {said}");
@@ -440,12 +445,7 @@ impl<F: FnOnce() + Send> Runner<F> {
 
 /// The next script that runs after those before, well or badly; after the last, `after_script`.
 pub(super) fn next_step(plan: &Plan, from: usize, failed: bool) -> Stage {
-    let runs = |when| match when {
-        When::Always => true,
-        When::OnSuccess => !failed,
-        When::OnFailure => failed,
-    };
     (from..plan.steps.len())
-        .find(|index| runs(plan.steps[*index].when))
+        .find(|index| is_due(plan.steps[*index].when, failed))
         .map_or(Stage::After, |index| Stage::Step { index })
 }

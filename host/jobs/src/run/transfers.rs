@@ -1,18 +1,15 @@
 //! The stages that move files. A cache never fails a job; artifacts do.
 
 use super::attend::Task;
-use super::stages::{failure_of, said};
+use super::stages::{failure_of, next_step, said};
 use super::{Attended, Ended, Limits, RunOutcome, Runner};
-use crate::plan::Plan;
+use crate::plan::{Plan, is_due};
 use crate::progress::{Cause, Failure, Stage};
-use crate::transfers::{is_due, validity};
+use crate::transfers::validity;
 use crate::words;
 use springtide_cache::{CacheKey, Keys, Signed};
 use springtide_machines::{Transfer, TransferEnd, WorkEnd};
 use std::time::{Duration, SystemTime};
-
-/// The first wait before artifacts are tried for again.
-const RETRY_WAIT: Duration = Duration::from_secs(5);
 
 /// After the scripts: a cancel has been heard already.
 const AFTER: Limits = Limits {
@@ -172,7 +169,7 @@ impl<F: FnOnce() + Send> Runner<F> {
         plan: &Plan,
         attempt: u32,
     ) -> Result<Stage, RunOutcome> {
-        let first = super::stages::next_step(plan, 0, false);
+        let first = next_step(plan, 0, false);
         let Some(download) = &plan.artifacts.download else {
             return Ok(first);
         };
@@ -184,7 +181,7 @@ impl<F: FnOnce() + Send> Runner<F> {
             Moved::Done => Ok(first),
             Moved::Stopped => Ok(Stage::Cleanup),
             Moved::Failed { again, .. } if again && attempt + 1 < plan.download_attempts() => {
-                tokio::time::sleep(RETRY_WAIT.saturating_mul(1 << attempt.min(6))).await;
+                self.pause(attempt).await;
                 Ok(Stage::Download {
                     attempt: attempt + 1,
                 })
