@@ -3,13 +3,16 @@
 
 mod archive;
 mod files;
+mod hold;
 mod local;
 mod processes;
 mod serve;
+mod shell;
 mod start;
 mod store;
 mod supervise;
 mod transfer;
+mod wait;
 
 use serde::Serialize;
 use serve::Broke;
@@ -36,6 +39,11 @@ Usage: springtide-helper [--root DIR] COMMAND
   transfer                 moves artifacts or a cache, as the JSON on standard input says, in the
                            current directory; ends with 0 done, 10 may be retried, 11 failed
                            for good, 12 nothing to move
+  hold WORD [DIR...]       is a container's first process; opens the directories to all
+  held WORD                whether the container's entry point has come to `hold WORD`
+  wait --timeout SECONDS HOST:PORT...
+                           waits until one of them takes a connection
+  shell NAME ARGUMENTS...  becomes a shell that is here: bash, sh, or any
   local COMMAND            machines of the driver `local` (docs/drivers/local.md)
 
 DIR is $SPRINGTIDE_ROOT or ~/.springtide. Answers are one line of JSON on standard
@@ -67,6 +75,10 @@ fn main() -> ExitCode {
         ["transfer"] => transfer::command(std::io::stdin().lock()),
         ["local", "anchor", _] => ended(local::anchor()),
         ["local", rest @ ..] => local::command(rest),
+        ["shell", name, rest @ ..] => shell::shell(name, rest),
+        ["wait", rest @ ..] => {
+            answer(wait::arguments(rest).and_then(|(places, limit)| wait::wait(places, limit)))
+        }
         words => match open(root) {
             Ok(store) => command(&store, words),
             Err(fault) => answer(Err::<(), _>(fault)),
@@ -96,6 +108,11 @@ fn command(store: &Store, words: &[&str]) -> ExitCode {
         })),
         ["remove", id] => answer(store.remove(id)),
         ["list"] => answer(store.list()),
+        ["hold", word, open @ ..] => match hold::hold(store.root(), word, open) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => answer(Err::<(), _>(failed("holding the container", error))),
+        },
+        ["held", word] => answer(hold::held(store.root(), word)),
         _ => answer(Err::<(), _>(bad(
             "there is no such command, or not with these arguments; see springtide-helper --help",
         ))),

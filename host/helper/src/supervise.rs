@@ -24,6 +24,9 @@ const KEPT: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR",
 ];
 
+/// The root, from a work's own directory.
+const ROOT: &str = "../..";
+
 /// Output taken at the end at most, in bytes: what a pipe can hold, for one who stays behind may
 /// write for ever.
 const LAST: usize = 1 << 20;
@@ -81,7 +84,7 @@ fn run(order: &Order, mark: &str, inlet: io::PipeWriter) -> Result<Pid, String> 
     let Some((program, arguments)) = order.program.split_first() else {
         return Err("it names no program".into());
     };
-    let here = |error| format!("starting {program}: {error}");
+    let here = |error: io::Error| format!("starting {program}: {error}");
     files::make_dirs(Path::new(&order.directory))
         .map_err(|error| format!("making the directory {}: {error}", order.directory))?;
     let mut command = Command::new(program);
@@ -92,9 +95,16 @@ fn run(order: &Order, mark: &str, inlet: io::PipeWriter) -> Result<Pid, String> 
         .stdin(Stdio::from(File::open(STDIN).map_err(here)?))
         .stdout(Stdio::from(inlet.try_clone().map_err(here)?))
         .stderr(Stdio::from(inlet));
-    for key in KEPT {
-        if let Some(value) = std::env::var_os(key) {
-            command.env(key, value);
+    match crate::hold::environment(Path::new(ROOT)).map_err(here)? {
+        Some(environment) => {
+            command.envs(environment);
+        }
+        None => {
+            let kept = KEPT.map(|key| (key, std::env::var_os(key)));
+            command.envs(
+                kept.into_iter()
+                    .filter_map(|(key, value)| Some((key, value?))),
+            );
         }
     }
     command.envs(&order.environment).env(MARK, mark);
