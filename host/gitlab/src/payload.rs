@@ -302,6 +302,9 @@ pub struct GitInfo {
     /// How many commits to fetch; 0 is all.
     #[serde(deserialize_with = "number")]
     pub depth: i64,
+    /// Whether the branch or tag is protected.
+    #[serde(deserialize_with = "flag")]
+    pub protected: bool,
 }
 
 impl Default for GitInfo {
@@ -315,6 +318,7 @@ impl Default for GitInfo {
             ref_type: String::new(),
             refspecs: Vec::new(),
             depth: 0,
+            protected: false,
         }
     }
 }

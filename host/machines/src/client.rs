@@ -7,6 +7,7 @@ use springtide_helper::{
     Answer, Ending, Fault, FaultKind, Hello, PROTOCOL, Work, WorkEnd, WorkSignal,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The longest answer taken, in bytes.
@@ -182,6 +183,25 @@ impl HelperClient {
     /// Where the machine can't be asked.
     pub async fn list(&self) -> Result<Vec<String>, HelperError> {
         self.call(&["list"], &[]).await
+    }
+
+    /// Whether a container's entry point has come to `hold` with this word.
+    ///
+    /// # Errors
+    /// [`HelperError::NotReady`] while it has not.
+    pub async fn held(&self, word: &str) -> Result<(), HelperError> {
+        self.call(&["held", word], &[]).await
+    }
+
+    /// Waits until one of these places, `HOST:PORT` each, takes a connection.
+    ///
+    /// # Errors
+    /// [`HelperError::Failed`] where none did in that time, with what each said.
+    pub async fn wait_for(&self, places: &[String], limit: Duration) -> Result<(), HelperError> {
+        let limit = limit.as_secs().to_string();
+        let mut words = vec!["wait", "--timeout", &limit];
+        words.extend(places.iter().map(String::as_str));
+        self.call(&words, &[]).await
     }
 
     async fn call<T: DeserializeOwned>(

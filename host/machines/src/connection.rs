@@ -16,7 +16,30 @@ pub trait Connection: Send + Sync + fmt::Debug {
 
     /// The directory on the machine under which builds live, absolute.
     fn home(&self) -> &str;
+
+    /// A stream to a unix socket on the machine: that of its container engine.
+    ///
+    /// # Errors
+    /// Where nothing listens there, or we may not connect to it.
+    async fn socket(&self, path: &str) -> Result<ByteStream, ConnectError>;
+
+    /// Where on the machine the helper's program is, absolute; it is put there if it is not yet.
+    ///
+    /// # Errors
+    /// Where the machine can't be reached, or takes no helper.
+    async fn helper_path(&self) -> Result<String, ConnectError>;
+
+    /// Whether other machines have the same container engine.
+    fn shares_engine(&self) -> bool;
 }
+
+/// A stream of bytes in both directions.
+pub type ByteStream = Box<dyn Duplex>;
+
+/// What a [`ByteStream`] is made of.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A helper that runs on a machine. Dropped, it is killed; the work it may have started is not.
 pub struct HelperProcess {

@@ -11,7 +11,9 @@ mod process;
 mod ssh;
 
 pub use client::{HelperClient, HelperError};
-pub use connection::{ConnectError, Connection, HelperExit, HelperProcess};
+pub use connection::{
+    ByteStream, ConnectError, Connection, Duplex, Exit, HelperExit, HelperProcess,
+};
 pub use follow::{Follow, Output};
 pub use process::ProcessConnection;
 pub use springtide_helper::{

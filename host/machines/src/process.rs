@@ -1,6 +1,6 @@
 //! A machine that is a directory on this host.
 
-use crate::connection::{ConnectError, Connection, Exit, HelperExit, HelperProcess};
+use crate::connection::{ByteStream, ConnectError, Connection, Exit, HelperExit, HelperProcess};
 use async_trait::async_trait;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,24 @@ impl Connection for ProcessConnection {
 
     fn home(&self) -> &str {
         &self.home
+    }
+
+    async fn socket(&self, path: &str) -> Result<ByteStream, ConnectError> {
+        match tokio::net::UnixStream::connect(path).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(ConnectError::Unreachable {
+                machine: self.name(),
+                why: format!("connecting to {path}: {error}"),
+            }),
+        }
+    }
+
+    async fn helper_path(&self) -> Result<String, ConnectError> {
+        Ok(self.helper.to_string_lossy().into_owned())
+    }
+
+    fn shares_engine(&self) -> bool {
+        true
     }
 }
 

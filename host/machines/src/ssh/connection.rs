@@ -9,7 +9,7 @@ use super::key::SshKey;
 use super::process::{CommandOutput, SshProcess, helper_process};
 use super::shell::{Shell, Terminal, open_shell};
 use super::stream::SshStream;
-use crate::connection::{ConnectError, Connection, HelperProcess};
+use crate::connection::{ByteStream, ConnectError, Connection, HelperProcess};
 use async_trait::async_trait;
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelOpenFailure, Disconnect};
@@ -437,6 +437,19 @@ impl Connection for SshConnection {
             (Some(home), _) | (None, Some(home)) => home,
             (None, None) => "/",
         }
+    }
+
+    async fn socket(&self, path: &str) -> Result<ByteStream, ConnectError> {
+        Ok(Box::new(self.forward_unix(path).await?))
+    }
+
+    async fn helper_path(&self) -> Result<String, ConnectError> {
+        self.over(async |link| Ok(self.installed(&link).await?.path()))
+            .await
+    }
+
+    fn shares_engine(&self) -> bool {
+        false
     }
 }
 

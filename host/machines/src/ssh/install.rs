@@ -24,10 +24,14 @@ pub(super) struct Installed {
 }
 
 impl Installed {
+    /// Where it is, absolute.
+    pub(super) fn path(&self) -> String {
+        format!("{}/{}", self.home, self.file)
+    }
+
     /// The command that starts it.
     pub(super) fn command(&self, arguments: &[&str]) -> String {
-        let helper = format!("{}/{}", self.home, self.file);
-        let mut command = format!("exec {} --root {}", quote(&helper), quote(&self.home));
+        let mut command = format!("exec {} --root {}", quote(&self.path()), quote(&self.home));
         for argument in arguments {
             command.push(' ');
             command.push_str(&quote(argument));
