@@ -9,6 +9,7 @@ mod build;
 mod cache;
 mod catalog;
 mod derived;
+mod docker;
 mod duration;
 mod edit;
 mod engine;
@@ -28,13 +29,14 @@ pub use cache::{
 };
 pub use catalog::Catalog;
 pub use derived::{OFF_PEAK, PolicyLink, QUEUE_DEPTH};
+pub use docker::{Device, Docker, Gpus, Limits, LogOptions, PullPolicy, Service, Ulimit, sizes};
 pub use edit::{
     EditError, Entry, NewDocker, NewMachine, NewRunner, append_runner, list_runners,
     remove_runners, replace_token,
 };
 pub use engine::EngineOptions;
 pub use find::{NoConfig, default_config, find_config};
-pub use machine::{Autoscaling, Docker, Machine, MachineOption, OffPeak, PullPolicy, Service};
+pub use machine::{Autoscaling, Machine, MachineOption, OffPeak};
 pub use options::{DriverOptions, FileOption, FilePurpose, SecretOption, SecretPart};
 pub use problem::{Position, Problem, Severity};
 pub use source::Source;

@@ -1,7 +1,6 @@
-//! `[runners.machine]` and `[runners.docker]` as they were read.
+//! `[runners.machine]` as it was read.
 
-use crate::{Hidden, Position};
-use std::time::Duration;
+use crate::Position;
 
 /// `[runners.machine]`.
 #[derive(Clone, Debug)]
@@ -105,65 +104,4 @@ pub struct OffPeak {
     pub idle_count: u32,
     /// How long an idle machine beyond them is kept, seconds.
     pub idle_time: u32,
-}
-
-/// `[runners.docker]`, what the Docker executor obeys.
-#[derive(Clone, Debug, Default)]
-pub struct Docker {
-    /// The image of jobs that name none.
-    pub image: Option<String>,
-    /// Whether containers have the machine to themselves.
-    pub privileged: bool,
-    /// The same for services; `None`: as `privileged`.
-    pub services_privileged: Option<bool>,
-    /// Whether no volumes of ours are used for caches.
-    pub disable_cache: bool,
-    /// `name`, `/path` or `/host:/path[:mode]`.
-    pub volumes: Vec<String>,
-    /// When images are pulled, first rule first.
-    pub pull_policy: Vec<PullPolicy>,
-    /// The policies a job may ask for; empty: those of `pull_policy`.
-    pub allowed_pull_policies: Vec<PullPolicy>,
-    /// Images a job may name; empty: any.
-    pub allowed_images: Vec<String>,
-    /// The same for services.
-    pub allowed_services: Vec<String>,
-    /// Longest wait for a service, `None`: none. Missing: 30 s.
-    pub wait_for_services_timeout: Option<Duration>,
-    /// Most services of a job; `None`: no limit.
-    pub services_limit: Option<u32>,
-    /// Bytes of shared memory; 0: Docker's own.
-    pub shm_size: u64,
-    /// The image that gets sources and carries caches.
-    pub helper_image: Option<String>,
-    /// Services of every job.
-    pub services: Vec<Service>,
-    /// Every key of the table by its name in the reference, as JSON, these included.
-    pub all: Hidden<serde_json::Map<String, serde_json::Value>>,
-}
-
-/// When an image is pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// Every time.
-    Always,
-    /// Where it isn't there.
-    IfNotPresent,
-    /// Never.
-    Never,
-}
-
-/// One `[[runners.docker.services]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// The image.
-    pub name: String,
-    /// Names it is reached by, separated by blanks or commas.
-    pub alias: Option<String>,
-    /// Instead of the image's command.
-    pub command: Vec<String>,
-    /// Instead of the image's entrypoint.
-    pub entrypoint: Vec<String>,
-    /// `KEY=value`.
-    pub environment: Hidden<Vec<String>>,
 }

@@ -43,6 +43,15 @@ const RUNNER: [Ignored; 16] = [
     ("virtualbox", OTHER_EXECUTOR),
 ];
 
+const DOCKER: [Ignored; 3] = [
+    ("tls_cert_path", OWN_ENGINE),
+    ("service_slot_cgroup_template", NOT_HERE),
+    (
+        "helper_image_autoset_arch_and_os",
+        "the helper image is always that of the engine's architecture",
+    ),
+];
+
 /// Notes of the keys before the runners.
 pub(super) fn of_file(root: &Found, report: &mut Report) {
     note(root, &ROOT, report);
@@ -67,15 +76,31 @@ pub(super) fn of_runner(found: &Found, report: &mut Report) {
         note(machine, &[("MaxRemovalAttempts", until_gone)], report);
     }
     if let Some(docker) = found.table("docker") {
-        note(
-            docker,
-            &[("host", OWN_ENGINE), ("tls_cert_path", OWN_ENGINE)],
-            report,
-        );
-        // `register` of GitLab Runner's writes that it is off.
-        if docker.flag("tls_verify") == Some(true) {
-            note(docker, &[("tls_verify", OWN_ENGINE)], report);
-        }
+        of_docker(docker, report);
+    }
+}
+
+fn of_docker(docker: &Found, report: &mut Report) {
+    note(docker, &DOCKER, report);
+    // A socket is one on the machine.
+    if docker
+        .filled("host")
+        .is_some_and(|host| !host.starts_with("unix:///"))
+    {
+        note(docker, &[("host", OWN_ENGINE)], report);
+    }
+    // `register` of GitLab Runner's writes that it is off.
+    if docker.flag("tls_verify") == Some(true) {
+        note(docker, &[("tls_verify", OWN_ENGINE)], report);
+    }
+    if let Some(isolation) = docker.filled("isolation")
+        && isolation != "default"
+    {
+        let windows = "it is for containers of Windows, which are not run here";
+        note(docker, &[("isolation", windows)], report);
+    }
+    for service in docker.tables("services") {
+        note(service, &[("suspend_data_path", NOT_HERE)], report);
     }
 }
 
