@@ -134,6 +134,35 @@ fn keys_that_are_read_and_not_obeyed_have_a_note() {
 }
 
 #[test]
+fn what_a_container_is_given_has_to_be_readable() {
+    let docker = |line: &str| {
+        let table = format!("[runners.docker]\nimage = \"a\"\n{line}");
+        problems(&machine(&table).replace("shell+machine", "docker+machine"))
+    };
+    for good in [
+        "memory = \"512m\"\nmemory_swap = \"-1\"\ncpus = \"1.5\"\ngpus = \"all\"",
+        "devices = [\"/dev/kvm\"]\nservices_devices = { \"web:*\" = [\"/dev/fuse:r\"] }",
+        "ulimit = { nofile = \"1024:2048\" }\nhost = \"unix:///run/docker.sock\"",
+    ] {
+        assert_eq!(docker(good), "", "{good}");
+    }
+    insta::assert_snapshot!(
+        [
+            "memory = \"lots\"",
+            "service_cpus = \"none\"",
+            "devices = [\"kvm\"]",
+            "services_devices = { web = [\"fuse\"] }",
+            "ulimit = { nofile = \"2:1\" }",
+            "gpus = \"colour=red\"",
+            "isolation = \"hyperv\"",
+        ]
+        .map(docker)
+        .join("\n"),
+        @r#""#
+    );
+}
+
+#[test]
 fn what_can_be_read_of_a_file_with_an_error_is_there_to_be_checked() {
     let text = runner("").replace("concurrent = 4", "concurrent = 0");
     let examine = |text: &str| springtide_config::examine(&Source::of(text.to_owned()));

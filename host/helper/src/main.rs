@@ -5,6 +5,7 @@ mod archive;
 mod files;
 mod hold;
 mod local;
+mod memory;
 mod processes;
 mod serve;
 mod shell;
@@ -41,6 +42,7 @@ Usage: springtide-helper [--root DIR] COMMAND
                            for good, 12 nothing to move
   hold WORD [DIR...]       is a container's first process; opens the directories to all
   held WORD                whether the container's entry point has come to `hold WORD`
+  memory-kills             how many processes the kernel killed for want of memory
   wait --timeout SECONDS HOST:PORT...
                            waits until one of them takes a connection
   shell NAME ARGUMENTS...  becomes a shell that is here: bash, sh, or any
@@ -112,6 +114,7 @@ fn command(store: &Store, words: &[&str]) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => answer(Err::<(), _>(failed("holding the container", error))),
         },
+        ["memory-kills"] => answer(Ok::<_, Fault>(memory::kills())),
         ["held", word] => answer(hold::held(store.root(), word)),
         _ => answer(Err::<(), _>(bad(
             "there is no such command, or not with these arguments; see springtide-helper --help",

@@ -193,6 +193,14 @@ impl HelperClient {
         self.call(&["held", word], &[]).await
     }
 
+    /// How many processes of a container the kernel has killed for want of memory.
+    ///
+    /// # Errors
+    /// Where the container can't be asked.
+    pub async fn memory_kills(&self) -> Result<u64, HelperError> {
+        self.call(&["memory-kills"], &[]).await
+    }
+
     /// Waits until one of these places, `HOST:PORT` each, takes a connection.
     ///
     /// # Errors
