@@ -1,9 +1,10 @@
 //! The real programs that tests talk to, set up once and kept: VirtualBox's VBoxManage, an EC2 on
-//! this machine, an SSH server.
+//! this machine, a Docker engine, an SSH server.
 //!
 //! They are in the user's cache directory, or where SPRINGTIDE_PEERS says. Each has a stamp beside it
 //! with what it was made from: while that is unchanged, setting it up costs nothing.
 
+mod docker;
 mod ec2;
 mod tree;
 mod vbox;
@@ -25,6 +26,7 @@ pub fn set_up() -> Result<PathBuf> {
     std::fs::create_dir_all(&peers).with_context(|| format!("making {}", peers.display()))?;
     packages::need("/usr/sbin/sshd", "openssh-server").context("the SSH server of tests")?;
     vbox::set_up(&peers).context("the VirtualBox that tests run")?;
+    docker::set_up(&peers).context("the Docker engine that tests run jobs on")?;
     ec2::set_up(&peers).context("the EC2 that tests talk to")?;
     Ok(peers)
 }

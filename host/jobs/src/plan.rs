@@ -3,12 +3,13 @@
 //! once.
 
 use crate::git::{Origin, Sources, Strategy, clean_git};
+use crate::progress::Cause;
 use crate::settings::JobSettings;
 use crate::shell::{Script, quoted};
 use crate::transfers::{Artifacts, PlannedCache};
 use crate::variables::{Variables, own};
 use secrecy::ExposeSecret;
-use springtide_gitlab::{FailureReason, Payload, Step, When};
+use springtide_gitlab::{Payload, Step, When};
 use std::time::Duration;
 
 /// The step that runs whatever became of the others.
@@ -21,7 +22,7 @@ const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{said}")]
 pub(crate) struct BadJob {
-    pub(crate) reason: FailureReason,
+    pub(crate) cause: Cause,
     pub(crate) said: String,
 }
 
@@ -90,7 +91,7 @@ fn section_name(name: &str) -> String {
 
 fn fault(said: impl Into<String>) -> BadJob {
     BadJob {
-        reason: FailureReason::RunnerConfigurationError,
+        cause: Cause::Configuration,
         said: said.into(),
     }
 }
@@ -121,7 +122,10 @@ fn variables(
     ]);
     list.extend(payload.variables.iter().cloned());
     list.extend([
-        own("CI_SHARED_ENVIRONMENT", "true"),
+        match settings.docker {
+            Some(_) => own("CI_DISPOSABLE_ENVIRONMENT", "true"),
+            None => own("CI_SHARED_ENVIRONMENT", "true"),
+        },
         own("CI_RUNNER_VERSION", &settings.version),
         own("CI_RUNNER_REVISION", &settings.version),
         own(
@@ -132,8 +136,8 @@ fn variables(
     Variables::expanded(list, files)
 }
 
-fn passed_over(payload: &Payload) -> Vec<&'static str> {
-    let services = !payload.services.is_empty();
+fn passed_over(payload: &Payload, settings: &JobSettings) -> Vec<&'static str> {
+    let services = settings.docker.is_none() && !payload.services.is_empty();
     services.then_some("services").into_iter().collect()
 }
 
@@ -177,7 +181,7 @@ impl Plan {
             after,
             sources: [Vec::new(), Vec::new()],
             settings: settings.clone(),
-            passed_over: passed_over(payload),
+            passed_over: passed_over(payload, settings),
         };
         plan.sources = [
             plan.sources_script(payload, false)?,
@@ -240,7 +244,7 @@ impl Plan {
                 ));
             }
             return Err(BadJob {
-                reason: FailureReason::RunnerSystemFailure,
+                cause: Cause::System,
                 said: "GitLab sent a job without a script".into(),
             });
         }
@@ -258,6 +262,20 @@ impl Plan {
             })
             .collect();
         Ok((after, steps))
+    }
+
+    /// Whether the sources are fetched into what an earlier job left.
+    pub(crate) fn is_fetched(&self, payload: &Payload) -> bool {
+        Strategy::of(&self.variables, payload.allow_git_fetch) == Ok(Strategy::Fetch)
+    }
+
+    /// The permission bits of the files of file variables. In containers the job's user is not the
+    /// one that writes them.
+    pub(crate) fn file_mode(&self) -> u32 {
+        match self.settings.docker {
+            Some(_) => 0o666,
+            None => 0o600,
+        }
     }
 
     fn script(&self) -> Script {
@@ -290,6 +308,7 @@ impl Plan {
                 .flat_map(|hook| hook.script.iter().map(String::as_str))
         };
         let mut script = self.script();
+        self.write_umask(&mut script);
         script.commands(self.settings.pre_get_sources_script.as_deref());
         script.commands(hook("pre_get_sources_script"));
         let sources = Sources {
@@ -300,7 +319,8 @@ impl Plan {
             directory: &self.project,
             version: &self.settings.version,
             clean: self.settings.clean_git_config.unwrap_or(fetched),
-            safe: self.settings.safe_directory_checkout,
+            // A container's git forgets it with the container.
+            safe: self.settings.safe_directory_checkout || self.settings.docker.is_some(),
             again,
         };
         sources.write(&mut script).map_err(bad)?;
@@ -313,12 +333,25 @@ impl Plan {
     pub(crate) fn prepare(&self) -> Vec<u8> {
         let mut script = Script::new([], false);
         let machine = quoted(&self.settings.machine_name);
-        script.line(&format!(
-            "printf 'Running on %s (%s)...\\n' {machine} \"$(hostname 2>/dev/null || uname -n)\""
-        ));
+        let here = "\"$(hostname 2>/dev/null || uname -n)\"";
         let files = quoted(&self.files);
-        script.line(&format!("mkdir -p {} {files}", quoted(&self.builds)));
-        script.line(&format!("chmod 0700 {files}"));
+        if self.settings.docker.is_some() {
+            script.line(&format!(
+                "printf 'Running on %s via %s...\\n' {here} {machine}"
+            ));
+            self.write_umask(&mut script);
+            script.line(&format!("mkdir -p {files}"));
+            // Made for one user alone when the files were written.
+            for directory in self.below_builds() {
+                script.line(&format!("chmod 0777 {}", quoted(&directory)));
+            }
+        } else {
+            script.line(&format!(
+                "printf 'Running on %s (%s)...\\n' {machine} {here}"
+            ));
+            script.line(&format!("mkdir -p {} {files}", quoted(&self.builds)));
+            script.line(&format!("chmod 0700 {files}"));
+        }
         let mine: Vec<&str> = self.variables.files().iter().map(|(key, _)| *key).collect();
         script.line(&format!("for file in {files}/* {files}/.[!.]*; do"));
         script.line("case \"${file##*/}\" in");
@@ -334,6 +367,26 @@ impl Plan {
             ));
         }
         script.into_bytes()
+    }
+
+    /// In a container the sources are root's, and the job's user may be any.
+    fn write_umask(&self, script: &mut Script) {
+        if self.settings.docker.is_some() {
+            script.line("umask 0000");
+        }
+    }
+
+    /// The directories from below that of all builds down to that of the files.
+    fn below_builds(&self) -> Vec<String> {
+        let rest = self.files[self.builds.len()..].trim_start_matches('/');
+        let mut path = self.builds.clone();
+        let parts = rest.split('/').filter(|part| !part.is_empty());
+        parts
+            .map(|part| {
+                path = format!("{path}/{part}");
+                path.clone()
+            })
+            .collect()
     }
 
     /// Gets the sources. After a failed attempt, into an empty directory.

@@ -15,6 +15,8 @@ const FILE: &str = "progress.json";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Stage {
+    /// Containers, networks, images: what is no piece of work, and is done anew after a restart.
+    Executor,
     /// Directories, files of variables.
     Prepare,
     /// Getting the sources, for the `attempt`th time, counted from 0.
@@ -23,6 +25,8 @@ pub(crate) enum Stage {
     Restore { index: usize },
     /// Getting artifacts of earlier jobs, for the `attempt`th time, counted from 0.
     Download { attempt: u32 },
+    /// The container of the job's scripts; no piece of work either.
+    Build,
     /// A script of the job's, by its place.
     Step { index: usize },
     /// `after_script`.
@@ -39,6 +43,8 @@ impl Stage {
     /// The id of its work.
     pub(crate) fn work(self, job: u64) -> String {
         match self {
+            Stage::Executor => format!("job-{job}-executor"),
+            Stage::Build => format!("job-{job}-build"),
             Stage::Prepare => format!("job-{job}-prepare"),
             Stage::Sources { attempt } => format!("job-{job}-sources-{attempt}"),
             Stage::Restore { index } => format!("job-{job}-restore-{index}"),
@@ -78,6 +84,7 @@ pub(crate) enum Cause {
     System,
     Interrupted,
     Configuration,
+    Image,
 }
 
 /// How a job failed.
@@ -106,6 +113,7 @@ impl Failure {
             Cause::System => FailureReason::RunnerSystemFailure,
             Cause::Interrupted => FailureReason::RunnerInterrupted,
             Cause::Configuration => FailureReason::RunnerConfigurationError,
+            Cause::Image => FailureReason::ImagePullFailure,
         }
     }
 }
@@ -153,10 +161,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(now: u64, mark: Mark) -> Self {
+    /// A job that begins with a stage.
+    pub(crate) fn new(now: u64, mark: Mark, stage: Stage) -> Self {
         Self {
             began: now,
-            stage: Stage::Prepare,
+            stage,
             stage_began: now,
             mark,
             launched: false,
@@ -200,7 +209,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let load = || Progress::load(directory.path());
         assert_eq!(load().await.expect("readable"), None);
-        let mut progress = Progress::new(5, Mark::default());
+        let mut progress = Progress::new(5, Mark::default(), Stage::Prepare);
         progress.stage = Stage::Sources { attempt: 2 };
         progress.failure = Some(Failure::new(Cause::System, "x"));
         progress.save(directory.path()).await.expect("saved");
@@ -212,7 +221,9 @@ mod tests {
     #[test]
     fn works_have_names_a_helper_takes() {
         for stage in [
+            Stage::Executor,
             Stage::Prepare,
+            Stage::Build,
             Stage::Sources { attempt: 9 },
             Stage::Restore { index: 1 },
             Stage::Download { attempt: 1 },

@@ -1,17 +1,19 @@
 //! One job on one machine, from its first stage to its last.
 
 mod attend;
+mod containers;
 mod stages;
 mod transfers;
 
 use crate::JobTrace;
+use crate::docker::{Fault, Pod};
 use crate::follow::persist;
-use crate::plan::{BadJob, Plan};
+use crate::plan::Plan;
 use crate::progress::{Cause, Failure, Progress, Stage, Stop, final_of};
 use crate::settings::JobSettings;
 use crate::words;
 use attend::{Attended, Ended, Limits};
-use springtide_gitlab::{FailureReason, Final, Payload, Remote};
+use springtide_gitlab::{Final, Payload, Remote};
 use springtide_machines::{Connection, HelperClient, HelperError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a machine that is to be left tidy may take about it.
 const TIDY: Duration = Duration::from_secs(60);
+
+/// How long its containers may take to go.
+const TIDY_CONTAINERS: Duration = Duration::from_secs(300);
 
 /// A job, and all that is needed to run it.
 #[derive(Debug)]
@@ -83,13 +88,24 @@ pub async fn run(run: JobRun, started: impl FnOnce() + Send) -> RunOutcome {
         }
     };
     let taken_up = saved.is_some();
-    let progress = saved.unwrap_or_else(|| Progress::new(now(), run.trace.mark()));
-    if taken_up {
+    let first = match run.settings.docker {
+        Some(_) => Stage::Executor,
+        None => Stage::Prepare,
+    };
+    let progress = saved.unwrap_or_else(|| Progress::new(now(), run.trace.mark(), first));
+    // What is done anew says what it finds now, which may be other than what was found before.
+    let is_work = !matches!(progress.stage, Stage::Executor | Stage::Build);
+    if taken_up && is_work {
         run.trace.rewind(progress.mark);
     }
-    let plan = Plan::new(&run.payload, &run.settings, run.connection.home());
+    let planned = plan(&run);
+    let (plan, pod) = match planned {
+        Ok((plan, pod)) => (Ok(plan), pod),
+        Err(failure) => (Err(failure), None),
+    };
     let mut runner = Runner {
         client: HelperClient::new(Arc::clone(&run.connection)),
+        pod,
         id: run.payload.id,
         progress,
         run,
@@ -103,11 +119,30 @@ pub async fn run(run: JobRun, started: impl FnOnce() + Send) -> RunOutcome {
     }
     let outcome = match plan {
         Ok(plan) => runner.stages(&plan).await,
-        Err(bad) => Err(runner.refuse(&bad)),
+        Err(failure) => Err(runner.refuse(failure)),
     };
     match outcome {
         Ok(()) => runner.conclude(),
         Err(outcome) => outcome,
+    }
+}
+
+/// What a job comes to on its machine, and its containers if it runs in some.
+fn plan(run: &JobRun) -> Result<(Plan, Option<Pod>), Failure> {
+    let home = match run.settings.docker {
+        Some(_) => "",
+        None => run.connection.home(),
+    };
+    let plan = Plan::new(&run.payload, &run.settings, home)
+        .map_err(|bad| Failure::new(bad.cause, bad.said))?;
+    let Some(runner) = &run.settings.docker else {
+        return Ok((plan, None));
+    };
+    let machine = Arc::clone(&run.connection);
+    match Pod::new(&run.payload, &run.settings, runner, &plan, machine) {
+        Ok(pod) => Ok((plan, Some(pod))),
+        Err(Fault::Job(failure)) => Err(failure),
+        Err(Fault::Engine(error)) => Err(Failure::new(Cause::System, error.to_string())),
     }
 }
 
@@ -121,7 +156,10 @@ fn now() -> u64 {
 
 struct Runner<F> {
     run: JobRun,
+    /// The helper on the machine itself.
     client: HelperClient,
+    /// The job's containers, where it runs in some.
+    pod: Option<Pod>,
     id: u64,
     progress: Progress,
     started: Option<F>,
@@ -146,6 +184,8 @@ impl<F: FnOnce() + Send> Runner<F> {
         self.run.trace.hide(plan.variables.masked());
         loop {
             let next = match self.progress.stage {
+                Stage::Executor => self.executor().await?,
+                Stage::Build => self.build(plan).await?,
                 Stage::Prepare => self.prepare(plan).await?,
                 Stage::Sources { attempt } => self.sources(plan, attempt).await?,
                 Stage::Restore { index } => self.restore(plan, index).await?,
@@ -169,14 +209,28 @@ impl<F: FnOnce() + Send> Runner<F> {
     }
 
     /// A job that can't be run on any machine.
-    fn refuse(&mut self, bad: &BadJob) -> RunOutcome {
+    fn refuse(&mut self, failure: Failure) -> RunOutcome {
         self.introduce();
-        let cause = match bad.reason {
-            FailureReason::RunnerConfigurationError => Cause::Configuration,
-            _ => Cause::System,
-        };
-        self.fail(Failure::new(cause, &bad.said));
+        self.fail(failure);
         self.conclude()
+    }
+
+    /// The helper where the current stage's work is.
+    fn client(&self) -> HelperClient {
+        match (&self.pod, self.progress.stage) {
+            (None, _) => self.client.clone(),
+            (Some(pod), Stage::Build | Stage::Step { .. } | Stage::After) => pod.build_client(),
+            (Some(pod), _) => pod.predefined_client(),
+        }
+    }
+
+    /// The program that runs the current stage's script.
+    fn program(&self) -> Vec<String> {
+        let shell = self.run.settings.shell;
+        match self.pod {
+            None => shell.program(),
+            Some(_) => shell.program_in_container(),
+        }
     }
 
     /// The last words, and what GitLab is to be told.

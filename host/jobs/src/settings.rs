@@ -1,17 +1,40 @@
 //! What a job needs to know of its runner and its machine.
 
 use crate::shell::Shell;
+use secrecy::SecretString;
 use springtide_cache::Store;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What a job needs to know of its runner where it runs in containers.
+#[derive(Clone, Debug)]
+pub struct DockerRunner {
+    /// `[runners.docker]`.
+    pub settings: Arc<springtide_config::Docker>,
+    /// The runner's token: volumes that are kept have names made from it.
+    pub token: SecretString,
+    /// Docker's configuration on this host, for logins at registries.
+    pub auth_file: Option<PathBuf>,
+}
+
+impl DockerRunner {
+    /// Docker's configuration of the user this program runs as; there may be none.
+    #[must_use]
+    pub fn own_auth_file() -> Option<PathBuf> {
+        crate::docker::own_auth_file()
+    }
+}
 
 /// What a job needs to know of its runner and its machine.
 #[derive(Clone)]
 pub struct JobSettings {
+    /// Runs the job in containers; `None` under the machine's shell.
+    pub docker: Option<DockerRunner>,
     /// Which shell scripts run under.
     pub shell: Shell,
-    /// Where builds are kept on the machine, absolute; `builds` in the machine's home where it is
-    /// `None`.
+    /// Where builds are kept on the machine, absolute; where it is `None`, `builds` in the machine's
+    /// home, and `/builds` in containers.
     pub builds_dir: Option<String>,
     /// Variables of the runner's own; the job's win over them. Their values are not shown by
     /// `Debug`.
@@ -69,6 +92,7 @@ pub struct JobSettings {
 impl Default for JobSettings {
     fn default() -> Self {
         Self {
+            docker: None,
             shell: Shell::Any,
             builds_dir: None,
             environment: Vec::new(),

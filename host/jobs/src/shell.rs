@@ -42,6 +42,18 @@ impl std::str::FromStr for Shell {
 }
 
 impl Shell {
+    /// The program that evaluates the script on its standard input in a container. As in GitLab
+    /// Runner, the image decides which shell it is, unless sh is asked for; there is no login.
+    pub(crate) fn program_in_container(self) -> Vec<String> {
+        let name = match self {
+            Self::Any | Self::Bash => "any",
+            Self::Sh => "sh",
+        };
+        let mut program = crate::docker::shell(name);
+        program.extend(["-c".into(), format!("exec 3<&0 </dev/null; {EVALUATE}")]);
+        program
+    }
+
     /// The program that evaluates the script on its standard input.
     pub(crate) fn program(self) -> Vec<String> {
         let inner = EVALUATE

@@ -2,11 +2,12 @@
 //! on the machine moves it, so that the data never goes through the manager.
 
 use crate::plan::BadJob;
+use crate::progress::Cause;
 use crate::settings::JobSettings;
 use crate::variables::Variables;
 use secrecy::SecretString;
 use springtide_cache::{CacheKey, Job, Keys, Signed, archive_path};
-use springtide_gitlab::{Artifact, FailureReason, Payload, When};
+use springtide_gitlab::{Artifact, Payload, When};
 use springtide_machines::{
     ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
     CacheSource, CacheUrl, Calls, Files, Level,
@@ -270,7 +271,7 @@ fn format(artifact: &Artifact) -> Result<Option<ArtifactFormat>, BadJob> {
         "gzip" => Ok(Some(ArtifactFormat::Gzip)),
         "raw" => Ok(Some(ArtifactFormat::Raw)),
         other => Err(BadJob {
-            reason: FailureReason::RunnerSystemFailure,
+            cause: Cause::System,
             said: format!(
                 "GitLab wants artifacts as `{other}`, and this version uploads zip, gzip and raw"
             ),

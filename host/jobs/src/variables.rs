@@ -92,6 +92,13 @@ impl Variables {
         }
     }
 
+    /// What is in a variable, also where it is a file variable.
+    pub(crate) fn content(&self, key: &str) -> String {
+        self.find(key)
+            .map(|one| one.value.clone())
+            .unwrap_or_default()
+    }
+
     /// A text with the values of variables put in.
     pub(crate) fn expand(&self, text: &str) -> String {
         expand(text, |name| self.get(name)).into_owned()

@@ -52,6 +52,16 @@ pub(crate) fn error(text: &str) -> String {
     format!("{RED}ERROR: {text}{RESET}\n")
 }
 
+/// What is said of a service that does not come up.
+pub(crate) fn service_warning(service: &str, why: &str, log: &str) -> String {
+    format!(
+        "\n{YELLOW}*** WARNING:{RESET} Service {service} probably didn't start properly.\n\n\
+         Health check error:\n{why}\n\n\
+         Service container logs:\n{log}\n\n\
+         {YELLOW}*********{RESET}\n\n"
+    )
+}
+
 /// What stands in place of output beyond the limit, in bytes.
 pub(crate) fn limit_exceeded(limit: u64) -> String {
     format!(

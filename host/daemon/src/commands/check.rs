@@ -4,7 +4,6 @@ mod shelf;
 
 pub use shelf::Shelf;
 
-use crate::runtime::pool::{INSTEAD_OF_DOCKER, NO_DOCKER};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
@@ -98,11 +97,10 @@ impl Checked {
                 problems.extend(Shelf::directory_problem(config));
                 problems.extend(config.check_plugins(&*catalog));
             }
-            problems.extend(config.runners.iter().filter_map(not_run));
             problems.sort_by_key(|problem| (problem.at, problem.severity));
         }
         let usable = examined.filter(|examined| examined.usable);
-        let runs = |runner: &&Runner| not_run(runner).is_none() && runner.executor.has_machines();
+        let runs = |runner: &&Runner| runner.executor.has_machines();
         Checked {
             file,
             source: Some(source),
@@ -193,18 +191,6 @@ impl Checked {
             window.text
         )
     }
-}
-
-/// What `run` does with a runner that can be read and not be run yet.
-fn not_run(runner: &Runner) -> Option<Problem> {
-    (runner.executor == Executor::DockerMachine).then(|| {
-        Problem::new(
-            Severity::Warning,
-            runner.executor_at,
-            format!("{NO_DOCKER}; `springtide run` reads it in full and leaves it alone"),
-            INSTEAD_OF_DOCKER,
-        )
-    })
 }
 
 /// Control characters of a file or a message don't reach the terminal.
@@ -380,16 +366,11 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_with_containers_is_good_and_said_to_be_left_alone() {
+    fn a_runner_with_containers_is_one_to_run() {
         let text = GOOD.replace("shell+machine", "docker+machine")
             + "[runners.docker]\nimage = \"ruby:3.3\"\n";
         let checked = checked(&text);
-        insta::assert_snapshot!(checked.text(false), @r#"
-        config.toml:6:12: warning: the Docker executor is not there yet: this runner takes no jobs; `springtide run` reads it in full and leaves it alone; write executor = "shell+machine" to run jobs in a shell on the machine
-         6 | executor = "docker+machine"
-           |            ^^^^^^^^^^^^^^^^
-        config.toml: 0 errors, 1 warning; 0 runners to run
-        "#);
+        insta::assert_snapshot!(checked.text(false), @"config.toml: no problems; 1 runner to run");
     }
 
     #[test]

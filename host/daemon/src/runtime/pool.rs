@@ -531,23 +531,14 @@ impl Starting {
     }
 }
 
-/// Why a runner with containers is not run.
-pub const NO_DOCKER: &str = "the Docker executor is not there yet: this runner takes no jobs";
-/// What to do about it.
-pub const INSTEAD_OF_DOCKER: &str =
-    "write executor = \"shell+machine\" to run jobs in a shell on the machine";
-
-/// The part of an entry that pools are made of, where this version can run it.
+/// The part of an entry that pools are made of.
 fn machine_of(setup: &Setup) -> Result<&Machine, String> {
     use springtide_config::Executor;
     match &setup.runner.executor {
-        Executor::ShellMachine => {}
-        Executor::DockerMachine => {
-            return Err(format!("{NO_DOCKER}; {INSTEAD_OF_DOCKER}"));
-        }
+        Executor::ShellMachine | Executor::DockerMachine => {}
         Executor::Other(name) => {
             return Err(format!(
-                "the executor {name:?} has no machines: leave this runner to GitLab Runner, or write executor = \"shell+machine\""
+                "the executor {name:?} has no machines: leave this runner to GitLab Runner, or write executor = \"docker+machine\" or \"shell+machine\""
             ));
         }
     }

@@ -2,11 +2,11 @@
 
 use crate::metrics::{Metrics, RunnerLabels};
 use springtide_cache::{Store, StoreOptions};
-use springtide_config::{Config, Runner};
+use springtide_config::{Config, Docker, Executor, Runner};
 use springtide_control::MachineRecord;
 use springtide_gitlab::queue::QueueOptions;
 use springtide_gitlab::{Client, ClientOptions, HealthLimits, Info, RunnerIdentity};
-use springtide_jobs::{JobSettings, Shell};
+use springtide_jobs::{DockerRunner, JobSettings, Shell};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +99,16 @@ impl Setup {
     #[must_use]
     pub fn job_settings(&self, machine: &MachineRecord) -> JobSettings {
         let runner = &self.runner;
+        let docker = match runner.executor {
+            Executor::DockerMachine => Some(DockerRunner {
+                settings: Arc::new(runner.docker.clone().unwrap_or_else(Docker::by_default)),
+                token: runner.token.clone(),
+                auth_file: DockerRunner::own_auth_file(),
+            }),
+            _ => None,
+        };
         JobSettings {
+            docker,
             shell: self.shell,
             builds_dir: runner.builds_dir.clone(),
             environment: self.environment(),

@@ -3,7 +3,6 @@
 use super::now;
 use crate::follow::{Heard, follow};
 use crate::progress::Stop;
-use crate::shell::Shell;
 use springtide_gitlab::Remote;
 use springtide_machines::{HelperError, Transfer, Work, WorkEnd, WorkFile, WorkSignal};
 use std::collections::BTreeMap;
@@ -71,9 +70,9 @@ pub(super) struct Task {
 
 impl Task {
     /// A script.
-    pub(super) fn script(shell: Shell, script: Vec<u8>) -> Self {
+    pub(super) fn script(program: Vec<String>, script: Vec<u8>) -> Self {
         Self {
-            program: shell.program(),
+            program,
             stdin: script,
             files: Vec::new(),
         }
@@ -157,7 +156,8 @@ impl<F: FnOnce() + Send> super::Runner<F> {
                     .saturating_mul(2)
                     .saturating_add(SPARE),
             };
-            match self.ask(|| self.client.start(&work)).await {
+            let client = self.client();
+            match self.ask(|| client.start(&work)).await {
                 None => return Attended::Interrupted,
                 Some(Ok(())) => {}
                 Some(Err(error)) if is_loss(&error) => return Attended::Lost(error),
@@ -176,7 +176,7 @@ impl<F: FnOnce() + Send> super::Runner<F> {
         // What is in the set ends with it, so a run that is dropped follows no longer.
         let mut tasks = JoinSet::new();
         let lost_after = self.run.settings.lost_after;
-        let mut heard = follow(self.client.clone(), id.to_owned(), lost_after, &mut tasks);
+        let mut heard = follow(self.client(), id.to_owned(), lost_after, &mut tasks);
         let grace = self.run.settings.grace;
         let mut remote = self.run.remote.clone();
         let mut listening = true;
@@ -225,6 +225,22 @@ impl<F: FnOnce() + Send> super::Runner<F> {
         }
     }
 
+    /// Waits until something ends the job from outside.
+    pub(super) async fn stopped(&self, limits: Limits) -> Stop {
+        let mut remote = self.run.remote.clone();
+        let mut listening = true;
+        loop {
+            if let Some(stop) = self.wanted(&remote, limits) {
+                return stop;
+            }
+            tokio::select! {
+                changed = remote.changed(), if listening => listening = changed.is_ok(),
+                () = self.run.abandon.cancelled() => {}
+                () = tokio::time::sleep(self.deadline(limits)) => {}
+            }
+        }
+    }
+
     fn is_let_go(&self) -> bool {
         self.progress.stop == Some(Stop::Abandoned)
     }
@@ -265,7 +281,7 @@ impl<F: FnOnce() + Send> super::Runner<F> {
     }
 
     async fn signal(&self, id: &str, signal: WorkSignal) {
-        match tokio::time::timeout(SIGNAL, self.client.signal(id, signal)).await {
+        match tokio::time::timeout(SIGNAL, self.client().signal(id, signal)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(job = self.id, ?signal, %error, "a job's script was not signalled");

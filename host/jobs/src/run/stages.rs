@@ -1,7 +1,7 @@
 //! The stages of a job, one function each. Each ends in the next, or in an outcome.
 
 use super::attend::Task;
-use super::{Attended, Ended, Limits, RunOutcome, Runner, TIDY, now};
+use super::{Attended, Ended, Limits, RunOutcome, Runner, TIDY, TIDY_CONTAINERS, now};
 use crate::plan::{Plan, PlannedStep, is_due};
 use crate::progress::{Cause, Failure, Stage, Stop};
 use crate::words;
@@ -37,7 +37,7 @@ pub(super) fn failure_of(stop: Stop, limit: Duration) -> Failure {
 
 impl<F: FnOnce() + Send> Runner<F> {
     fn script(&self, script: Vec<u8>) -> Task {
-        Task::script(self.run.settings.shell, script)
+        Task::script(self.program(), script)
     }
 
     fn seconds(&self) -> u64 {
@@ -89,7 +89,7 @@ impl<F: FnOnce() + Send> Runner<F> {
     }
 
     /// The limit a stop was about.
-    fn limit_of(&self, stop: Stop, limits: Limits) -> Duration {
+    pub(super) fn limit_of(&self, stop: Stop, limits: Limits) -> Duration {
         let whole = Duration::from_secs(self.run.payload.runner_info.timeout_seconds());
         match stop {
             Stop::StageTimeout => limits.stage.unwrap_or(whole),
@@ -98,15 +98,17 @@ impl<F: FnOnce() + Send> Runner<F> {
     }
 
     pub(super) async fn prepare(&mut self, plan: &Plan) -> Result<Stage, RunOutcome> {
-        self.introduce();
-        self.open(
-            "prepare_executor",
-            "Preparing the \"shell+machine\" executor",
-        );
-        self.run
-            .trace
-            .write(&words::plain("Using Shell executor..."));
-        self.close("prepare_executor");
+        if self.pod.is_none() {
+            self.introduce();
+            self.open(
+                "prepare_executor",
+                "Preparing the \"shell+machine\" executor",
+            );
+            self.run
+                .trace
+                .write(&words::plain("Using Shell executor..."));
+            self.close("prepare_executor");
+        }
         self.open("prepare_script", "Preparing environment");
         if !plan.passed_over.is_empty() {
             self.run.trace.write(&words::warning(&format!(
@@ -114,7 +116,7 @@ impl<F: FnOnce() + Send> Runner<F> {
                 plan.passed_over.join(", ")
             )));
         }
-        if !self.progress.launched {
+        if !self.progress.launched && self.pod.is_none() {
             match self.ask(|| self.sweep()).await {
                 None => {
                     self.fail(self.interruption());
@@ -130,7 +132,7 @@ impl<F: FnOnce() + Send> Runner<F> {
             .into_iter()
             .map(|(key, value)| WorkFile {
                 path: format!("{}/{key}", plan.files),
-                mode: 0o600,
+                mode: plan.file_mode(),
                 bytes: value.as_bytes().to_vec(),
             })
             .collect();
@@ -233,9 +235,14 @@ impl<F: FnOnce() + Send> Runner<F> {
             // The helper said that nothing was started.
             self.progress.ran = false;
         }
+        let attended = match self.vanished(attended).await? {
+            Some(attended) => attended,
+            None => return Ok(Stage::Cleanup),
+        };
         let Some(Ended { end, stop }) = self.ended(attended)? else {
             return Ok(Stage::Cleanup);
         };
+        self.tell_memory(end).await;
         self.close(&section);
         if let Some(stop) = stop {
             self.fail(failure_of(stop, self.limit_of(stop, limits)));
@@ -297,12 +304,13 @@ impl<F: FnOnce() + Send> Runner<F> {
                 }
             },
             Attended::Ended(Ended { end, .. }) => {
-                self.progress.broken |= end == WorkEnd::Lost;
+                self.progress.broken |= end == WorkEnd::Lost && self.pod.is_none();
                 said(end)
             }
             // The script is over and how is known: that a machine is lost now changes nothing.
             Attended::Lost(error) | Attended::Refused(error) => {
-                self.progress.broken = true;
+                // A container goes with the job, whatever is the matter with it.
+                self.progress.broken |= self.pod.is_none();
                 Some((1, error.to_string()))
             }
             Attended::Interrupted => {
@@ -355,11 +363,20 @@ impl<F: FnOnce() + Send> Runner<F> {
             section,
             "Cleaning up project directory and file based variables",
         );
-        let tidied = tokio::time::timeout(TIDY, self.tidy(plan)).await;
-        let problem = match tidied {
+        let limit = match self.pod {
+            Some(_) => TIDY_CONTAINERS,
+            None => TIDY,
+        };
+        let tidied = tokio::time::timeout(limit, async {
+            match self.pod {
+                Some(_) => self.tidy_containers(plan).await,
+                None => self.tidy(plan).await,
+            }
+        });
+        let problem = match tidied.await {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(why),
-            Err(_) => Some(format!("it took longer than {} s", TIDY.as_secs())),
+            Err(_) => Some(format!("it took longer than {} s", limit.as_secs())),
         };
         if let Some(why) = problem {
             tracing::warn!(
@@ -388,7 +405,7 @@ impl<F: FnOnce() + Send> Runner<F> {
         }
     }
 
-    async fn clean(
+    pub(super) async fn clean(
         &mut self,
         id: &str,
         plan: &Plan,
@@ -396,18 +413,18 @@ impl<F: FnOnce() + Send> Runner<F> {
     ) -> Result<WorkEnd, String> {
         let work = springtide_machines::Work {
             id: id.to_owned(),
-            program: self.run.settings.shell.program(),
+            program: self.program(),
             directory: "/".into(),
             environment: std::collections::BTreeMap::new(),
             stdin: plan.cleanup(),
             files: Vec::new(),
             spool_limit: 64 * 1024,
         };
-        crate::follow::persist(lost_after, || self.client.start(&work))
+        let client = self.client();
+        crate::follow::persist(lost_after, || client.start(&work))
             .await
             .map_err(|error| error.to_string())?;
         let mut tasks = tokio::task::JoinSet::new();
-        let client = self.client.clone();
         let mut heard = crate::follow::follow(client, id.to_owned(), lost_after, &mut tasks);
         use crate::follow::Heard;
         loop {

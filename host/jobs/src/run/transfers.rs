@@ -169,7 +169,10 @@ impl<F: FnOnce() + Send> Runner<F> {
         plan: &Plan,
         attempt: u32,
     ) -> Result<Stage, RunOutcome> {
-        let first = next_step(plan, 0, false);
+        let first = match self.pod {
+            Some(_) => Stage::Build,
+            None => next_step(plan, 0, false),
+        };
         let Some(download) = &plan.artifacts.download else {
             return Ok(first);
         };

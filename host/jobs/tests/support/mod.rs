@@ -3,6 +3,7 @@
 
 #[path = "../../../helper/tests/support/built.rs"]
 mod built;
+pub mod engine;
 
 pub use built::helper;
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ pub const TOKEN: &str = "glcbt-1_this-is-the-jobs-token";
 /// A machine and a job's directory. Dropped, everything on the machine is killed.
 pub struct Bench {
     pub machine: TempDir,
+    pub helper: PathBuf,
     pub job: TempDir,
     pub remote: watch::Sender<Remote>,
     pub abandon: CancellationToken,
@@ -36,6 +38,7 @@ impl Bench {
     pub fn new() -> Self {
         Self {
             machine: tempfile::tempdir().expect("a directory"),
+            helper: helper().to_owned(),
             job: tempfile::tempdir().expect("a directory"),
             remote: watch::Sender::new(Remote::Running),
             abandon: CancellationToken::new(),
@@ -73,7 +76,7 @@ impl Bench {
         let job = JobRun {
             payload: payload.clone(),
             directory: self.job.path().to_owned(),
-            connection: Arc::new(ProcessConnection::new(helper(), self.machine.path())),
+            connection: Arc::new(ProcessConnection::new(&self.helper, self.machine.path())),
             settings: self.settings.clone(),
             trace: Arc::clone(&trace),
             remote: self.remote.subscribe(),
@@ -125,6 +128,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        if self.settings.docker.is_some() && !std::thread::panicking() {
+            engine::tidy(self);
+        }
         let works = std::fs::read_dir(self.machine.path().join("work"));
         for work in works.into_iter().flatten().flatten() {
             let removed = Command::new(helper())
