@@ -158,7 +158,15 @@ fn what_a_container_is_given_has_to_be_readable() {
         ]
         .map(docker)
         .join("\n"),
-        @r#""#
+        @r#"
+    13:10: error: "lots" can't be read as `memory`; write a number with b, k, m or g, such as "512m"
+    13:16: error: "none" can't be read as `service_cpus`; write a number of processors, such as "1.5"
+    13:12: error: "kvm" is no device; write the device, its place in the container and what is allowed, such as "/dev/kvm:/dev/kvm:rw"
+    13:29: error: "fuse" is no device; write the device, its place in the container and what is allowed, such as "/dev/kvm:/dev/kvm:rw"
+    13:21: error: nofile = "2:1" is no limit of processes; write soft:hard under the name of a limit, such as nofile = "1024:4096"
+    13:8: error: "colour=red" can't be read as `gpus`; write "all", a count, or pairs such as "device=0"
+    13:1: note: `isolation` is read and not obeyed: it is for containers of Windows, which are not run here
+    "#
     );
 }
 
