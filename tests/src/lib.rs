@@ -41,12 +41,28 @@ fn built() -> Result<PathBuf> {
         .to_path_buf())
 }
 
+/// Where the real programs are that tests talk to.
+///
+/// # Errors
+/// Where they were not set up.
+pub fn peers() -> Result<PathBuf> {
+    let peers = std::env::var_os("SPRINGTIDE_PEERS");
+    peers
+        .map(PathBuf::from)
+        .context("SPRINGTIDE_PEERS is not set: run `cargo xtask test`, which sets the peers up")
+}
+
 /// A program of the workspace.
 ///
 /// # Errors
 /// Where it was not built.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let path = built()?.join(name);
+    // The helper that goes to machines is built by itself.
+    let own = std::env::var_os("SPRINGTIDE_HELPER").filter(|_| name == "springtide-helper");
+    let path = match own {
+        Some(path) => PathBuf::from(path),
+        None => built()?.join(name),
+    };
     if !path.exists() {
         bail!("{name} is not built; run `cargo xtask test`, or `cargo build --workspace --bins`");
     }

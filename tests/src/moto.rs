@@ -19,10 +19,7 @@ const START: Duration = Duration::from_secs(120);
 
 impl Moto {
     pub(crate) async fn start() -> Result<Moto> {
-        let peers = std::env::var_os("SPRINGTIDE_PEERS").context(
-            "SPRINGTIDE_PEERS is not set; run `cargo xtask test`, which sets up the peers tests need",
-        )?;
-        let venv = PathBuf::from(peers).join("moto/venv");
+        let venv = crate::peers()?.join("moto/venv");
         let server = venv.join("bin/moto_server");
         if !server.exists() {
             bail!(

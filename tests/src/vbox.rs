@@ -104,15 +104,13 @@ impl VirtualBox {
     /// # Errors
     /// Where the peers or the programs are not there.
     pub fn that(start: Start) -> Result<VirtualBox> {
-        let Some(peers) = std::env::var_os("SPRINGTIDE_PEERS") else {
-            bail!("SPRINGTIDE_PEERS is not set: run `cargo xtask test`, which sets the peers up");
-        };
+        let peers = crate::peers()?;
         let folder = tempfile::Builder::new()
             .prefix("springtide-vbox-")
             .tempdir()?;
         Ok(VirtualBox {
             folder,
-            peers: peers.into(),
+            peers,
             program: program("vboxmanage")?,
             start,
         })

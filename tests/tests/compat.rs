@@ -7,9 +7,13 @@ use springtide_tests::compat::{directory, run, runners};
 use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not every case agrees with what was built yet: run it with --ignored to see which"]
 async fn jobs_run_on_the_shell_executor_as_gitlab_runner_runs_them() -> Result<()> {
     run(Executor::Shell).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_run_on_the_docker_executor_as_gitlab_runner_runs_them() -> Result<()> {
+    run(Executor::Docker).await
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod compiler;
 mod component;
+mod helper;
 mod packages;
 mod peers;
 mod plugins;
@@ -60,6 +61,8 @@ enum Task {
     /// The shipped plugins as components, into plugins/ of the target directory, with their
     /// digests in SHIPPED.json there.
     Plugins,
+    /// The helper as it is put on machines: static, into helper/ of the target directory.
+    Helper,
     /// The daemon's loop in virtual time.
     #[command(disable_help_flag = true)]
     Sim {
@@ -86,6 +89,10 @@ fn main() -> Result<()> {
         }
         Task::Bench => bench(&workspace),
         Task::Plugins => plugins::build(&workspace).map(drop),
+        Task::Helper => {
+            println!("{}", helper::build(&workspace)?.display());
+            Ok(())
+        }
         Task::Sim { arguments } => sim(&arguments),
     }
 }
@@ -94,6 +101,7 @@ fn demo(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     packages::need("git", "git")?;
     step("Plugins", || plugins::build(workspace).map(drop))?;
     step("Build", build)?;
+    let helper = helper(workspace)?;
     let programs = workspace.target.join("debug");
     run::run(
         Command::new(programs.join("springtide"))
@@ -101,9 +109,19 @@ fn demo(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             .arg("--plugin-dir")
             .arg(workspace.plugins())
             .arg("--helper")
-            .arg(programs.join("springtide-helper"))
+            .arg(helper)
             .args(arguments),
     )
+}
+
+/// The helper, as it goes to machines.
+fn helper(workspace: &Workspace) -> Result<PathBuf> {
+    let mut at = PathBuf::new();
+    step("Helper", || {
+        at = helper::build(workspace)?;
+        Ok(())
+    })?;
+    Ok(at)
 }
 
 /// All programs, with the features the tests are built with, so that nothing is built twice.
@@ -128,6 +146,7 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
         ]))
     })?;
     step("Build", build)?;
+    let helper = helper(workspace)?;
     let mut at = PathBuf::new();
     step("Peers", || {
         at = peers::set_up()?;
@@ -138,6 +157,7 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
             cargo()
                 .args(["test", "--workspace"])
                 .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                .env(helper::VARIABLE, &helper)
                 .env(peers::VARIABLE, &at),
         )
     })?;
@@ -151,6 +171,7 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
                     .args(["test", "--workspace", "--test", "virtualbox", "--"])
                     .arg("--ignored")
                     .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                    .env(helper::VARIABLE, &helper)
                     .env(peers::VARIABLE, &at),
             )
         })?;
@@ -162,6 +183,7 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
 fn vm(workspace: &Workspace) -> Result<()> {
     step("Plugins", || plugins::build(workspace).map(drop))?;
     step("Build", build)?;
+    let helper = helper(workspace)?;
     let mut at = PathBuf::new();
     step("Peers", || {
         at = peers::set_up()?;
@@ -173,6 +195,7 @@ fn vm(workspace: &Workspace) -> Result<()> {
                 .args(["test", "--workspace", "--test", "vm", "--"])
                 .args(["--ignored", "--nocapture"])
                 .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                .env(helper::VARIABLE, &helper)
                 .env(peers::VARIABLE, &at),
         )
     })

@@ -523,6 +523,56 @@ async fn a_machine_lost_in_the_middle_is_told_apart() {
     }
 }
 
+/// The process that watches over a work of a bench's machine.
+fn supervisor(bench: &Bench, work: &str) -> Option<String> {
+    let wanted = format!(
+        "--root\0{}\0supervise\0{work}\0",
+        bench.machine.path().display()
+    );
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let mut pids = processes.filter_map(|one| one.file_name().into_string().ok());
+    pids.find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).ends_with(&wanted)
+    })
+}
+
+#[tokio::test]
+async fn a_cache_whose_helper_is_killed_leaves_the_job_as_it_is() {
+    let bench = Bench::new();
+    // Long enough in the making to be killed at it.
+    let payload = job(json!({
+        "steps": [{"name": "script", "script": ["head -c 100000000 /dev/urandom >big"]}],
+        "cache": [{"key": "k", "paths": ["big"], "policy": "push", "when": "always"}],
+    }));
+    let (trace, run) = bench.begin(&payload, false);
+    let running = tokio::spawn(run);
+    let find = || supervisor(&bench, "job-17-keep-0");
+    until("the cache is being saved", || {
+        find().is_some_and(|pid| {
+            let path = format!("/proc/{pid}/task/{pid}/children");
+            let children = std::fs::read_to_string(path).unwrap_or_default();
+            !children.trim().is_empty() && {
+                let killed = std::process::Command::new("kill")
+                    .arg("-9")
+                    .arg(&pid)
+                    .args(children.split_whitespace())
+                    .status();
+                killed.is_ok_and(|status| status.success())
+            }
+        })
+    })
+    .await;
+    let outcome = running.await.expect("no panic");
+    let trace = text(&trace);
+    assert_eq!(outcome, success(), "{trace}");
+    assert!(
+        trace.contains("WARNING: the cache was not saved"),
+        "{trace}"
+    );
+    assert!(trace.contains("Job succeeded"), "{trace}");
+}
+
 #[tokio::test]
 async fn a_job_that_cannot_be_run_is_refused_without_a_machine() {
     let mut bench = Bench::new();

@@ -126,7 +126,7 @@ pub fn configure(site: &Site, runners: &[Runner], executor: Executor, bucket: &s
             ]),
             bucket,
         );
-        merge(&mut entry, &of_executor(executor), bucket);
+        merge(&mut entry, &of_executor(executor)?, bucket);
         merge(&mut entry, &runner.settings, bucket);
         entries.push(Value::Table(entry));
     }
@@ -135,16 +135,30 @@ pub fn configure(site: &Site, runners: &[Runner], executor: Executor, bucket: &s
 }
 
 /// What an executor needs in a runner's entry.
-fn of_executor(executor: Executor) -> Table {
-    match executor {
+fn of_executor(executor: Executor) -> Result<Table> {
+    Ok(match executor {
         Executor::Shell => toml::toml! {
             executor = "shell+machine"
         },
-        Executor::Docker => toml::toml! {
-            executor = "docker+machine"
-            [docker]
-            image = "springtide-test/base"
-            pull_policy = "never"
-        },
+        Executor::Docker => docker()?,
+    })
+}
+
+/// Containers of the peers' engine.
+fn docker() -> Result<Table> {
+    let peers = crate::peers()?;
+    let mut table = toml::toml! {
+        executor = "docker+machine"
+        [docker]
+        image = "springtide/base:1"
+        helper_image = "springtide/base:1"
+        pull_policy = "never"
+        allowed_pull_policies = ["always", "if-not-present", "never"]
+        volumes = ["/cache"]
+    };
+    let host = format!("unix://{}/docker/engine/docker.sock", peers.display());
+    if let Some(Value::Table(docker)) = table.get_mut("docker") {
+        docker.insert("host".to_owned(), host.into());
     }
+    Ok(table)
 }

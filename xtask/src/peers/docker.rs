@@ -23,16 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ENTRY: &str =
     "#!/bin/sh\nexport FROM_ENTRY=\"was here\"\necho 'entry point of the image'\nexec \"$@\"\n";
 
+/// Serves a greeting, and the one it was told.
+const WEB: &str = "#!/bin/sh\necho \"$GREETING\" >/www/greeting\nexec httpd -f -p 8080 -h /www\n";
+
 /// What is said of an image beside its files.
 type Changes = &'static [&'static str];
 
 /// Images, the tree each is of, and what is said of it.
 const IMAGES: [(&str, &str, Changes); 5] = [
-    ("springtide/base:1", "base", &["CMD [\"bash\"]"]),
+    (
+        "springtide/base:1",
+        "base",
+        &["CMD [\"bash\"]", "ENV FROM_IMAGE=base"],
+    ),
     (
         "springtide/tiny:1",
         "tiny",
-        &["CMD [\"sh\"]", "ENV FROM_IMAGE=yes"],
+        &["CMD [\"sh\"]", "ENV FROM_IMAGE=tiny"],
     ),
     (
         "springtide/entry:1",
@@ -42,10 +49,7 @@ const IMAGES: [(&str, &str, Changes); 5] = [
     (
         "springtide/web:1",
         "tiny",
-        &[
-            "EXPOSE 8080/tcp",
-            "CMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]",
-        ],
+        &["EXPOSE 8080/tcp", "CMD [\"web\"]"],
     ),
     ("springtide/bare:1", "bare", &["CMD [\"/nothing\"]"]),
 ];
@@ -57,7 +61,7 @@ pub(super) fn set_up(peers: &Path) -> Result<()> {
     packages::need("docker-registry", "docker-registry")?;
     let at = peers.join("docker");
     let trees = at.join("trees");
-    let recipe = format!("{SUITE} {PACKAGES} {ENTRY:?}");
+    let recipe = format!("{SUITE} {PACKAGES} {ENTRY:?} {WEB:?} {IMAGES:?}");
     once(&trees, &recipe, |directory| {
         packages::need("mmdebstrap", "mmdebstrap")?;
         packages::need("busybox", "busybox-static")?;
@@ -71,13 +75,10 @@ pub(super) fn set_up(peers: &Path) -> Result<()> {
     })?;
     let engine = at.join("engine");
     start(&engine)?;
+    let stamp = engine.join("images-from");
+    let same = std::fs::read_to_string(&stamp).is_ok_and(|old| old == recipe);
     for (name, tree, changes) in IMAGES {
-        let there = docker(&engine)
-            .args(["image", "inspect", name])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if there.is_ok_and(|status| status.success()) {
+        if same && has_image(&engine, name) {
             continue;
         }
         let mut import = docker(&engine);
@@ -87,7 +88,16 @@ pub(super) fn set_up(peers: &Path) -> Result<()> {
         }
         run(import.arg(trees.join(format!("{tree}.tar"))).arg(name))?;
     }
-    Ok(())
+    std::fs::write(&stamp, recipe).with_context(|| format!("writing {}", stamp.display()))
+}
+
+fn has_image(engine: &Path, name: &str) -> bool {
+    let there = docker(engine)
+        .args(["image", "inspect", name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    there.is_ok_and(|status| status.success())
 }
 
 /// The engine's socket.
@@ -157,6 +167,7 @@ fn tiny(root: &Path) -> Result<()> {
         }
     }
     let entry = root.join("entry.sh");
+    let web = root.join("bin/web");
     for (path, text) in [
         (root.join("www/index.html"), "it serves\n"),
         (
@@ -165,10 +176,11 @@ fn tiny(root: &Path) -> Result<()> {
         ),
         (root.join("etc/group"), "root:x:0:\nworker:x:1000:\n"),
         (entry.clone(), ENTRY),
+        (web.clone(), WEB),
     ] {
         std::fs::write(&path, text).with_context(making)?;
     }
-    for (path, mode) in [(entry, 0o755), (root.join("tmp"), 0o1777)] {
+    for (path, mode) in [(entry, 0o755), (web, 0o755), (root.join("tmp"), 0o1777)] {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).with_context(making)?;
     }
     Ok(())

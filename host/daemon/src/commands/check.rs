@@ -7,9 +7,7 @@ pub use shelf::Shelf;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use springtide_config::{
-    Catalog, Config, Examined, Executor, Position, Problem, Runner, Severity, Source,
-};
+use springtide_config::{Catalog, Config, Examined, Position, Problem, Runner, Severity, Source};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 

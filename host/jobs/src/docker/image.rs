@@ -116,6 +116,14 @@ pub(super) fn policies(
     Ok(kept)
 }
 
+/// What GitLab Runner says of a pull that failed: the engine's own words.
+fn said(error: &EngineError) -> String {
+    match error {
+        EngineError::Failed { why, .. } => why.clone(),
+        other => other.to_string(),
+    }
+}
+
 impl Puller<'_> {
     fn say(&self, text: &str) {
         self.trace.write(&words::plain(text));
@@ -167,14 +175,15 @@ impl Puller<'_> {
                 Err(error) if is_the_machines(&error) => return Err(error.into()),
                 Err(error) => {
                     self.trace.write(&words::warning(&format!(
-                        "Failed to pull image with policy \"{}\": {error}",
-                        policy.name()
+                        "Failed to pull image with policy \"{}\": {}",
+                        policy.name(),
+                        said(&error)
                     )));
                     last = Some(error);
                 }
             }
         }
-        let why = last.map(|error| error.to_string()).unwrap_or_default();
+        let why = last.as_ref().map(said).unwrap_or_default();
         Err(fault(
             Cause::Image,
             format!("failed to pull image {name:?} with specified policies {named}: {why}"),

@@ -68,6 +68,15 @@ impl Names {
         host_name(&format!("{}-{what}", self.own))
     }
 
+    /// The container of a service. Of a long name the middle is left out: its number is what tells it
+    /// from others.
+    pub(super) fn service(&self, name: &str, number: usize) -> String {
+        let number = format!("-{number}");
+        let mut named = self.container(name);
+        named.truncate(LONGEST - number.len());
+        named + &number
+    }
+
     /// The job's network.
     pub(super) fn network(&self) -> String {
         let machine = self.own.rsplit('-').next().unwrap_or_default();
@@ -190,5 +199,20 @@ mod tests {
             assert_eq!(host_name(name), expected);
         }
         assert_eq!(host_name(&"a".repeat(80)).len(), 63);
+    }
+
+    #[test]
+    fn services_of_long_names_have_containers_of_their_own() {
+        let names = Names {
+            project: "runner-a".into(),
+            job: 1,
+            own: "runner-a-0123".into(),
+            persistent: String::new(),
+        };
+        assert_eq!(names.service("redis", 0), "runner-a-0123-redis-0");
+        let long = "a".repeat(80);
+        let [one, other] = [1, 12].map(|number| names.service(&long, number));
+        assert!(one.len() == 63 && one.ends_with("aa-1"), "{one}");
+        assert!(other.len() == 63 && other.ends_with("aa-12"), "{other}");
     }
 }

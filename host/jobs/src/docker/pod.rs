@@ -156,7 +156,7 @@ impl Pod {
         let socket = settings.socket.as_deref().unwrap_or(SOCKET);
         let entrypoint = payload.image.entrypoint.clone();
         let labels = Labels::new(payload, job, &settings.container_labels, variables);
-        let container = |what: &str| names.container(what);
+        let container = |name: &str, number| names.service(name, number);
         let services = services::wanted(payload, &settings, variables, container)?;
         let pairs = variables.environment().into_iter();
         Ok(Self {

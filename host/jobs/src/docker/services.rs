@@ -51,7 +51,7 @@ pub(super) fn wanted(
     payload: &Payload,
     settings: &Docker,
     variables: &Variables,
-    container: impl Fn(&str) -> String,
+    container: impl Fn(&str, usize) -> String,
 ) -> Result<Vec<Wanted>, Fault> {
     let mut all = Vec::new();
     for service in &settings.services {
@@ -103,10 +103,7 @@ pub(super) fn wanted(
         let mut aliases = reference.aliases();
         aliases.append(&mut service.aliases);
         service.aliases = aliases;
-        service.container = container(&format!(
-            "{}-{index}",
-            reference.service().replace('/', "__")
-        ));
+        service.container = container(&reference.service().replace('/', "__"), index);
     }
     Ok(all)
 }
@@ -332,7 +329,10 @@ mod tests {
             environment: springtide_config::Hidden(vec!["A=$IMAGE".into(), "odd".into()]),
         }];
         let variables = Variables::expanded(vec![own("IMAGE", "b")], "/f");
-        let all = wanted(&payload, &settings, &variables, str::to_owned).expect("services");
+        let all = wanted(&payload, &settings, &variables, |name, number| {
+            format!("{name}-{number}")
+        })
+        .expect("services");
         let seen: Vec<_> = all
             .iter()
             .map(|one| (one.aliases.join(" "), one.container.as_str(), one.own))

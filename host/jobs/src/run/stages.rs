@@ -335,9 +335,13 @@ impl<F: FnOnce() + Send> Runner<F> {
             Some(Cause::Canceled) if *self.run.remote.borrow() != Remote::Aborted => {
                 Stage::Keep { index: 0 }
             }
-            Some(Cause::Canceled | Cause::System | Cause::Interrupted | Cause::Configuration) => {
-                Stage::Cleanup
-            }
+            Some(
+                Cause::Canceled
+                | Cause::System
+                | Cause::Interrupted
+                | Cause::Configuration
+                | Cause::Image,
+            ) => Stage::Cleanup,
         }
     }
 

@@ -262,6 +262,8 @@ impl<F: FnOnce() + Send> Runner<F> {
                     again: false,
                 });
             }
+            // What watched over it was killed: that is told below as any other end.
+            Attended::Ended(ended) if self.is_over() => Some(ended),
             attended => self.ended(attended)?,
         };
         let Some(Ended { end, stop }) = ended else {

@@ -6,7 +6,7 @@ use springtide_config::{Docker, PullPolicy};
 use springtide_jobs::DockerRunner;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The peers' images.
 pub const BASE: &str = "springtide/base:1";
@@ -14,36 +14,23 @@ pub const TINY: &str = "springtide/tiny:1";
 
 /// The engine's socket.
 pub fn socket() -> String {
-    let peers = std::env::var("SPRINGTIDE_PEERS").expect(
-        "SPRINGTIDE_PEERS is not set: run `cargo xtask test`, or `cargo xtask peers` and set it",
-    );
+    let peers = std::env::var("SPRINGTIDE_PEERS")
+        .expect("SPRINGTIDE_PEERS is not set: run `cargo xtask test`");
     format!("{peers}/docker/engine/docker.sock")
 }
 
 /// The helper without libraries of this host's, as images of all kinds can run it.
-fn helper() -> &'static Path {
-    static HELPER: OnceLock<PathBuf> = OnceLock::new();
-    HELPER.get_or_init(|| {
-        let test = std::env::current_exe().expect("this program's path");
-        let target = test.ancestors().nth(3).expect("the target directory");
-        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        let own = target.join("static");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "springtide-helper"])
-            .args(["--target", &triple, "--target-dir"])
-            .arg(&own)
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .status()
-            .expect("cargo");
-        assert!(built.success(), "the helper was not built");
-        own.join(triple).join("debug/springtide-helper")
-    })
+fn helper() -> PathBuf {
+    let helper = std::env::var_os("SPRINGTIDE_HELPER");
+    helper.map(PathBuf::from).expect(
+        "SPRINGTIDE_HELPER is not set: run `cargo xtask test`, or set it to what `cargo xtask helper` prints",
+    )
 }
 
 /// A machine whose jobs run in containers of the peers' engine.
 pub fn bench() -> Bench {
     let mut bench = Bench::new();
-    bench.helper = helper().to_owned();
+    bench.helper = helper();
     let name = bench.machine.path().file_name().expect("a name");
     bench.settings.machine_name = name.to_string_lossy().into_owned();
     bench.settings.lost_after = std::time::Duration::from_secs(10);
