@@ -2,7 +2,7 @@
 //! from a script to GitLab. `cargo xtask bench` runs it; no test asserts its figures.
 
 use anyhow::{Context, Result, bail};
-use springtide_sandbox::{JobSpec, JobStatus, SandboxOptions};
+use springtide_sandbox::{JobSpec, JobStatus, SandboxOptions, VariableSpec};
 use springtide_tests::{PROJECT, Site, peers, quick};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -71,7 +71,11 @@ async fn in_containers() -> Result<()> {
         idle(&site).await?;
         let id = site.sandbox.submit(JobSpec {
             repository: Some(PROJECT.to_owned()),
-            variables: [("FF_TIMESTAMPS".to_owned(), "true".to_owned())].into(),
+            variables: [(
+                "FF_TIMESTAMPS".to_owned(),
+                VariableSpec::Plain("true".to_owned()),
+            )]
+            .into(),
             ..JobSpec::script(["true"])
         })?;
         site.jobs(|jobs| jobs.iter().all(|job| job.status.is_final()))

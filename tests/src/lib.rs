@@ -7,6 +7,7 @@
 pub mod compat;
 pub mod ec2;
 mod moto;
+pub mod registry;
 pub mod vbox;
 
 use anyhow::{Context, Result, bail};

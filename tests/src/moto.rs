@@ -1,7 +1,7 @@
 //! moto as a process of a test's own.
 
 use anyhow::{Context, Result, bail};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,6 +19,11 @@ const START: Duration = Duration::from_secs(120);
 
 impl Moto {
     pub(crate) async fn start() -> Result<Moto> {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// One that listens at an address of this host.
+    pub(crate) async fn start_at(host: Ipv4Addr) -> Result<Moto> {
         let venv = crate::peers()?.join("moto/venv");
         let server = venv.join("bin/moto_server");
         if !server.exists() {
@@ -27,9 +32,9 @@ impl Moto {
                 server.display()
             );
         }
-        let address = crate::free_address()?;
+        let address = SocketAddr::new(host.into(), crate::free_address()?.port());
         let mut process = Command::new(&server)
-            .args(["--host", "127.0.0.1", "--port"])
+            .args(["--host", &host.to_string(), "--port"])
             .arg(address.port().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -5,14 +5,20 @@ use anyhow::Result;
 use springtide_tests::compat::case::{self, Executor};
 use springtide_tests::compat::{directory, run, runners};
 use std::collections::BTreeSet;
+use tokio::sync::Mutex;
+
+/// Each suite keeps the whole machine busy, and some of its cases are about time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_on_the_shell_executor_as_gitlab_runner_runs_them() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
     run(Executor::Shell).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_on_the_docker_executor_as_gitlab_runner_runs_them() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
     run(Executor::Docker).await
 }
 

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use springtide_sandbox::{JobStatus, SandboxOptions};
+use springtide_tests::registry::Registry;
 use springtide_tests::vbox::{Start, VirtualBox};
 use springtide_tests::{Site, all, job, over, plugins, quick};
 use std::time::Duration;
@@ -185,6 +186,56 @@ async fn a_job_runs_on_a_virtual_machine_which_is_gone_after() -> Result<()> {
         failed.failure_reason.as_deref(),
         Some("runner_system_failure")
     );
+    only_base_is_left(&vbox, &site).await?;
+    daemon.finish().await?;
+    site.check()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "boots a virtual machine, which takes minutes: `cargo xtask test --vm`"]
+async fn a_job_runs_in_containers_of_a_virtual_machine_that_pulls_from_a_mirror() -> Result<()> {
+    let registry = Registry::start().await?;
+    for image in ["springtide/tiny:1", "springtide/base:1"] {
+        registry.push(image, image)?;
+    }
+    let vbox = VirtualBox::that(Start::Boot)?;
+    vbox.base_with_system("base", "ready")?;
+    let mirror = registry.address().replace("127.0.0.1", "http://10.0.2.2");
+    let options = format!(
+        r#""virtualbox-memory=1024", "virtualbox-cpu-count=2", "engine-registry-mirror={mirror}""#
+    );
+    let site = site(&vbox, &options, SandboxOptions::default()).await?;
+    let gitlab = site.sandbox.url().replace("127.0.0.1", "10.0.2.2");
+    let text = std::fs::read_to_string(site.config())?;
+    let clone_url = format!("limit = 1\nclone_url = \"{gitlab}\"\n");
+    let docker = "  [runners.docker]\n  image = \"springtide/tiny:1\"\n  helper_image = \"springtide/base:1\"\n";
+    let text = text
+        .replace("shell+machine", "docker+machine")
+        .replace("limit = 1\n", &clone_url)
+        .replace(
+            "  [runners.machine]\n",
+            &format!("{docker}  [runners.machine]\n"),
+        );
+    std::fs::write(site.config(), text)?;
+    let daemon = site.start(&[]).await?;
+    let id = site.sandbox.submit(job(&[
+        "echo \"in the image $FROM_IMAGE\"",
+        "cat README.md",
+        "test ! -e /usr/bin/git",
+    ]))?;
+    let ran = site
+        .sandbox
+        .wait_for(all(JobStatus::Success), PATIENCE)
+        .await;
+    ran.with_context(|| format!("{}\n{}", site.trace(id), site.log()))?;
+    let trace = site.trace(id);
+    for part in [
+        "Pulling docker image springtide/tiny:1 ...",
+        "in the image tiny",
+        "# app",
+    ] {
+        assert!(trace.contains(part), "no {part} in {trace}");
+    }
     only_base_is_left(&vbox, &site).await?;
     daemon.finish().await?;
     site.check()

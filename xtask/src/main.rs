@@ -193,7 +193,7 @@ fn vm(workspace: &Workspace) -> Result<()> {
         run::run(
             cargo()
                 .args(["test", "--workspace", "--test", "vm", "--"])
-                .args(["--ignored", "--nocapture"])
+                .args(["--ignored", "--nocapture", "--test-threads", "1"])
                 .env("SPRINGTIDE_PLUGINS", workspace.plugins())
                 .env(helper::VARIABLE, &helper)
                 .env(peers::VARIABLE, &at),

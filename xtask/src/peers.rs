@@ -25,6 +25,7 @@ pub fn set_up() -> Result<PathBuf> {
     let peers = directory()?;
     std::fs::create_dir_all(&peers).with_context(|| format!("making {}", peers.display()))?;
     packages::need("/usr/sbin/sshd", "openssh-server").context("the SSH server of tests")?;
+    packages::need("git-lfs", "git-lfs").context("large files of git that tests get")?;
     vbox::set_up(&peers).context("the VirtualBox that tests run")?;
     docker::set_up(&peers).context("the Docker engine that tests run jobs on")?;
     ec2::set_up(&peers).context("the EC2 that tests talk to")?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Docker {
     /// The engine's socket on the machine, absolute; `None`: `/var/run/docker.sock`.
     pub socket: Option<String>,
-    /// The host name in the build's container; `None`: the engine's own.
+    /// The host name in the job's containers; `None`: one of the runner's and the project's.
     pub hostname: Option<String>,
     /// The image of jobs that name none.
     pub image: Option<String>,

@@ -4,100 +4,123 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use Claim::{InContainers, No, Yes};
+
+/// Whether GitLab may count on a feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Wherever a job runs.
+    Yes,
+    /// It is not done.
+    No,
+    /// Where jobs run in containers.
+    InContainers,
+}
+
+impl Claim {
+    fn holds(self, executor: &str) -> bool {
+        match self {
+            Yes => true,
+            No => false,
+            InContainers => executor.starts_with("docker"),
+        }
+    }
+}
+
 /// What GitLab may count on, and why. GitLab hands out and cancels jobs by this, so what is not
 /// done is not claimed: a job that needs it waits for another runner instead of failing here.
-pub const FEATURES: &[(&str, bool, &str)] = &[
+pub const FEATURES: &[(&str, Claim, &str)] = &[
     (
         "variables",
-        true,
+        Yes,
         "the job's variables are in the environment of its scripts",
     ),
-    ("raw_variables", true, "`$` in a raw variable is left alone"),
+    ("raw_variables", Yes, "`$` in a raw variable is left alone"),
     (
         "refspecs",
-        true,
+        Yes,
         "sources are fetched by the refspecs of the job",
     ),
     (
         "masking",
-        true,
+        Yes,
         "masked variables are masked before a byte of the trace leaves",
     ),
     (
         "return_exit_code",
-        true,
+        Yes,
         "the script's exit code is in the final update",
     ),
     (
         "trace_reset",
-        true,
+        Yes,
         "a trace is sent again from where GitLab says",
     ),
-    ("trace_checksum", true, "updates carry the trace's CRC-32"),
-    ("trace_size", true, "updates carry the trace's length"),
+    ("trace_checksum", Yes, "updates carry the trace's CRC-32"),
+    ("trace_size", Yes, "updates carry the trace's length"),
     (
         "cancelable",
-        true,
+        Yes,
         "a job that is over at GitLab is ended here",
     ),
     (
         "cancel_gracefully",
-        true,
+        Yes,
         "`after_script` runs after a cancel",
     ),
     (
         "two_phase_job_commit",
-        true,
+        Yes,
         "a job stays pending until its machine is ready",
     ),
-    ("artifacts", true, "the helper uploads them"),
+    ("artifacts", Yes, "the helper uploads them"),
     (
         "upload_multiple_artifacts",
-        true,
+        Yes,
         "each entry is a transfer of its own",
     ),
-    ("upload_raw_artifacts", true, "zip, gzip and raw"),
-    ("artifacts_exclude", true, "patterns are the helper's"),
-    ("cache", true, "on the machine, and in S3, GCS and Azure"),
-    ("fallback_cache_keys", true, "tried in order after the key"),
-    ("image", false, "the shell executor has no images"),
-    ("services", false, "the shell executor has no services"),
+    ("upload_raw_artifacts", Yes, "zip, gzip and raw"),
+    ("artifacts_exclude", Yes, "patterns are the helper's"),
+    ("cache", Yes, "on the machine, and in S3, GCS and Azure"),
+    ("fallback_cache_keys", Yes, "tried in order after the key"),
+    ("image", InContainers, "a machine's shell has no images"),
+    (
+        "services",
+        InContainers,
+        "a machine's shell has no services beside it",
+    ),
     (
         "service_variables",
-        false,
-        "the shell executor has no services",
+        InContainers,
+        "as images and services are",
     ),
     (
         "service_multiple_aliases",
-        false,
-        "the shell executor has no services",
+        InContainers,
+        "as images and services are",
     ),
     (
         "image_executor_opts",
-        false,
-        "the shell executor has no images",
+        InContainers,
+        "as images and services are",
     ),
     (
         "service_executor_opts",
-        false,
-        "the shell executor has no services",
+        InContainers,
+        "as images and services are",
     ),
-    ("shared", false, "a machine runs one job at a time"),
-    ("session", false, "there is no session server"),
-    ("terminal", false, "there is no session server"),
-    ("proxy", false, "there is no session server"),
-    (
-        "multi_build_steps",
-        false,
-        "steps beside `script` and `after_script` are not run",
-    ),
-    ("native_steps_integration", false, "there is no step runner"),
+    ("shared", No, "a machine runs one job at a time"),
+    ("session", No, "there is no session server"),
+    ("terminal", No, "there is no session server"),
+    ("proxy", No, "there is no session server"),
+    ("multi_build_steps", Yes, "each step is a stage of its own"),
+    ("native_steps_integration", No, "there is no step runner"),
     (
         "vault_secrets",
-        false,
+        No,
         "secrets of outside stores are not fetched",
     ),
-    ("job_inputs", false, "inputs are not put into scripts"),
+    ("job_inputs", No, "inputs are not put into scripts"),
 ];
 
 /// What a request says of the one who makes it.
@@ -125,6 +148,7 @@ impl Info {
     /// For a runner of this executor (`shell+machine`) and shell (`bash`).
     #[must_use]
     pub fn new(executor: impl Into<String>, shell: impl Into<String>) -> Self {
+        let executor = executor.into();
         Self {
             name: "springtide",
             version: env!("CARGO_PKG_VERSION"),
@@ -133,12 +157,12 @@ impl Info {
                 .to_owned(),
             platform: std::env::consts::OS,
             architecture: architecture(),
-            executor: executor.into(),
             shell: shell.into(),
             features: FEATURES
                 .iter()
-                .map(|(name, claimed, _)| (*name, *claimed))
+                .map(|(name, claim, _)| (*name, claim.holds(&executor)))
                 .collect(),
+            executor,
             config: Config { gpus: "" },
             labels: BTreeMap::new(),
         }
@@ -171,8 +195,12 @@ mod tests {
         let info = Info::new("shell+machine", "bash");
         assert_eq!(info.features.len(), FEATURES.len());
         assert!(FEATURES.iter().all(|(_, _, reason)| !reason.is_empty()));
-        for undone in ["session", "job_inputs"] {
+        for undone in ["session", "job_inputs", "image", "services"] {
             assert_eq!(info.features.get(undone), Some(&false), "{undone}");
+        }
+        let info = Info::new("docker+machine", "bash");
+        for (feature, claimed) in [("session", false), ("image", true), ("services", true)] {
+            assert_eq!(info.features.get(feature), Some(&claimed), "{feature}");
         }
     }
 

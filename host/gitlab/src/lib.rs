@@ -25,7 +25,7 @@ pub use client::{Client, ClientOptions};
 pub use error::{Attempt, GitlabError};
 pub use health::{Health, HealthLimits, Sign};
 pub use held::{Held, HeldJob};
-pub use info::{FEATURES, Info};
+pub use info::{Claim, FEATURES, Info};
 pub use job::JobLine;
 pub use observe::{Answered, Endpoint, Observer};
 pub use payload::*;

@@ -156,6 +156,9 @@ pub struct Body {
     /// Steps of the step runner, as JSON text; empty where there are none.
     #[serde(deserialize_with = "text")]
     pub run: String,
+    /// Variables that are to be fetched from an outside store, by name.
+    #[serde(deserialize_with = "lenient")]
+    pub secrets: serde_json::Map<String, serde_json::Value>,
 }
 
 impl std::ops::Deref for Payload {

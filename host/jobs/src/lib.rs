@@ -23,4 +23,4 @@ pub use masking::{Masker, Secrets};
 pub use run::{JobRun, RunOutcome, run};
 pub use settings::{DockerRunner, JobSettings};
 pub use shell::{Shell, UnknownShell, quoted};
-pub use trace::{DEFAULT_OUTPUT_LIMIT, JobTrace, TraceOptions};
+pub use trace::{DEFAULT_OUTPUT_LIMIT, JobTrace, TraceOptions, is_debug_traced};

@@ -157,6 +157,13 @@ impl Plan {
                 "builds_dir is `{builds}`, which is not an absolute path of a directory"
             ))
         })?;
+        if !payload.secrets.is_empty() {
+            let names: Vec<&str> = payload.secrets.keys().map(String::as_str).collect();
+            return Err(fault(format!(
+                "this job has `secrets` of an outside store ({}), and this version fetches none: fetch them in the script, or leave them out",
+                names.join(", ")
+            )));
+        }
         let (project, variables) = Self::place(payload, settings, &builds)?;
         let (after, steps) = Self::steps(payload)?;
         let cache_dir = settings

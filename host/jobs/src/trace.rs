@@ -12,7 +12,7 @@ use bytes::Bytes;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use springtide_gitlab::{Payload, TraceSource};
-use stamp::{Stamper, is_stamped};
+use stamp::{Stamper, Stream, is_stamped};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -26,6 +26,9 @@ pub const DEFAULT_OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// The trace's name in the job's directory.
 const FILE: &str = "trace";
+
+/// The variable that has a script traced.
+const DEBUG: &str = "CI_DEBUG_TRACE";
 
 /// The flag that asks for timestamps.
 const TIMESTAMPS: &str = "FF_TIMESTAMPS";
@@ -59,21 +62,35 @@ impl Default for TraceOptions {
     }
 }
 
+/// Whether a job asks for something by a variable of its own, else its runner, of whose variables
+/// these are.
+fn asks_for(payload: &Payload, environment: &[(String, String)], key: &str) -> bool {
+    let of_job = payload.variables.iter().rev().find(|one| one.key == key);
+    let of_runner = environment.iter().rev().find(|(name, _)| name == key);
+    let value = of_job
+        .map(|one| one.value.as_str())
+        .or(of_runner.map(|(_, value)| value.as_str()));
+    value.is_some_and(|value| crate::variables::is_on(value) == Some(true))
+}
+
+/// Whether a job's script is traced line by line, so that its trace may show what is secret: GitLab
+/// is told, and shows it to fewer people. A runner may forbid it (`debug_trace_disabled`).
+#[must_use]
+pub fn is_debug_traced(
+    payload: &Payload,
+    environment: &[(String, String)],
+    forbidden: bool,
+) -> bool {
+    !forbidden && asks_for(payload, environment, DEBUG)
+}
+
 impl TraceOptions {
     /// Those of a job: the flag is the job's own, else the runner's, of whose variables these are.
     #[must_use]
     pub fn of(payload: &Payload, environment: &[(String, String)], limit: u64) -> Self {
-        let of_job = payload
-            .variables
-            .iter()
-            .rev()
-            .find(|one| one.key == TIMESTAMPS)
-            .map(|one| one.value.as_str());
-        let of_runner = environment.iter().rev().find(|(key, _)| key == TIMESTAMPS);
-        let value = of_job.or(of_runner.map(|(_, value)| value.as_str()));
         Self {
             limit,
-            timestamps: value.is_some_and(|value| crate::variables::is_on(value) == Some(true)),
+            timestamps: asks_for(payload, environment, TIMESTAMPS),
         }
     }
 }
@@ -202,7 +219,7 @@ impl JobTrace {
         let mut out = Vec::new();
         inner.masker.feed(text.as_bytes(), &mut out);
         inner.masker.finish(&mut out);
-        self.append(&mut inner, &out);
+        self.append(&mut inner, Stream::Runner, &out);
     }
 
     /// Writes what the job put out, as far as the limit allows.
@@ -222,7 +239,8 @@ impl JobTrace {
         self.flush(&mut inner);
         if !inner.cut {
             inner.cut = true;
-            self.append(&mut inner, words::limit_exceeded(self.limit).as_bytes());
+            let notice = words::limit_exceeded(self.limit);
+            self.append(&mut inner, Stream::Runner, notice.as_bytes());
         }
     }
 
@@ -277,13 +295,13 @@ impl JobTrace {
     fn append_limited(&self, inner: &mut Inner, mut out: Vec<u8>) {
         let room = self.limit.saturating_sub(inner.plain);
         if out.len() as u64 <= room {
-            return self.append(inner, &out);
+            return self.append(inner, Stream::Job, &out);
         }
         inner.cut = true;
         // To the byte: where it is cut must not depend on the chunks it came in.
         out.truncate(room as usize);
         out.extend_from_slice(words::limit_exceeded(self.limit).as_bytes());
-        self.append(inner, &out);
+        self.append(inner, Stream::Job, &out);
     }
 
     /// Writes what is held of a line, which what comes next goes on with.
@@ -302,13 +320,13 @@ impl JobTrace {
         read.is_ok().then_some(byte[0])
     }
 
-    fn append(&self, inner: &mut Inner, bytes: &[u8]) {
+    fn append(&self, inner: &mut Inner, stream: Stream, bytes: &[u8]) {
         inner.plain += bytes.len() as u64;
         let Some(stamper) = &mut inner.stamper else {
             return self.put(inner, bytes);
         };
         let mut out = Vec::with_capacity(bytes.len() + stamp::HEADER);
-        stamper.feed(bytes, SystemTime::now(), &mut out);
+        stamper.feed(bytes, stream, SystemTime::now(), &mut out);
         self.put(inner, &out);
     }
 

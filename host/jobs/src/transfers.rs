@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How long a cache may take on its way where `CACHE_REQUEST_TIMEOUT` does not say, in minutes.
 const CACHE_MINUTES: i64 = 10;
 
+/// The name of an archive that a job gives none.
+const UNNAMED: &str = "artifacts";
+
 /// A job's artifacts.
 #[derive(Debug, Default)]
 pub(crate) struct Artifacts {
@@ -67,7 +70,10 @@ impl Artifacts {
                     job: payload.id,
                     token: payload.token.clone(),
                     files: files(&one.paths, &one.exclude, one.untracked, variables),
-                    name: variables.expand(&one.name),
+                    name: match one.name.as_str() {
+                        "" => UNNAMED.into(),
+                        name => variables.expand(name),
+                    },
                     format: format(one)?,
                     kind: some(&one.artifact_type),
                     expire_in: some(&one.expire_in),

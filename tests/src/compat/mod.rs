@@ -25,13 +25,16 @@ use compare::{Difference, Seen, compare};
 use futures_util::future::join_all;
 use report::{Outcome, Report, Verdict, Wrong};
 use springtide_sandbox::{JobView, SandboxOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// When the suite is given up, whatever still runs.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Bytes an upload may have: a case goes beyond it.
 const ARTIFACT_LIMIT: usize = 4 * 1024 * 1024;
@@ -59,7 +62,13 @@ pub async fn run(executor: Executor) -> Result<()> {
             bail!("no case for this executor has {only:?} in its name");
         }
     }
+    // Where machines and, on the Docker executor, containers reach GitLab and the bucket.
+    let host = match executor {
+        Executor::Shell => Ipv4Addr::LOCALHOST,
+        Executor::Docker => bridge()?,
+    };
     let site = Site::new(SandboxOptions {
+        listen: SocketAddr::new(host.into(), 0),
         runner_tokens: runners.iter().map(runners::Runner::seed).collect(),
         group_reads: true,
         artifact_limit: ARTIFACT_LIMIT,
@@ -72,7 +81,7 @@ pub async fn run(executor: Executor) -> Result<()> {
         site.sandbox
             .add_repository(project, &repositories.join(folder))?;
     }
-    let bucket = Bucket::start().await?;
+    let bucket = Bucket::start(host).await?;
     runners::configure(&site, &runners, executor, &bucket.host())?;
     let daemon = site.start(&[]).await?;
     let suite = Suite {
@@ -80,6 +89,11 @@ pub async fn run(executor: Executor) -> Result<()> {
         bucket: &bucket,
         executor,
         begun: Instant::now(),
+        turns: runners
+            .iter()
+            .filter(|runner| runner.machines == 1)
+            .map(|runner| (runner.name.clone(), Mutex::new(())))
+            .collect(),
     };
     let outcomes = join_all(cases.iter().map(|case| suite.case(case))).await;
     let report = Report {
@@ -107,6 +121,9 @@ struct Suite<'a> {
     bucket: &'a Bucket,
     executor: Executor,
     begun: Instant,
+    /// Runners of one machine, which cases have one after the other: what a job leaves there, the
+    /// case's next one finds.
+    turns: BTreeMap<String, Mutex<()>>,
 }
 
 impl Suite<'_> {
@@ -118,6 +135,12 @@ impl Suite<'_> {
         let verdict = match missing(&case.needs) {
             Some(program) => Verdict::LeftOut(format!("{program} is not installed")),
             None => {
+                let runners = case.jobs.iter().filter_map(|job| job.runner.as_deref());
+                let runners: BTreeSet<&str> = runners.collect();
+                let mut turns = Vec::new();
+                for turn in runners.iter().filter_map(|name| self.turns.get(*name)) {
+                    turns.push(turn.lock().await);
+                }
                 let wrong = self.jobs(case).await.with_context(|| case.name.clone())?;
                 match (case.open(self.executor), wrong) {
                     (None, None) => Verdict::Right,
@@ -203,6 +226,24 @@ impl Suite<'_> {
             job: view,
         })
     }
+}
+
+/// This host's address on the network of the peers' engine.
+fn bridge() -> Result<Ipv4Addr> {
+    let socket = crate::peers()?.join("docker/engine/docker.sock");
+    let asked = Command::new("docker")
+        .arg("--host")
+        .arg(format!("unix://{}", socket.display()))
+        .args(["network", "inspect", "bridge", "--format"])
+        .arg("{{(index .IPAM.Config 0).Gateway}}")
+        .output()
+        .context("asking the engine for its network; `cargo xtask peers` sets it up")?;
+    let said = String::from_utf8_lossy(&asked.stdout);
+    let address = said.trim().parse();
+    address.with_context(|| {
+        let problem = String::from_utf8_lossy(&asked.stderr);
+        format!("the engine says of its network: {said}{problem}")
+    })
 }
 
 fn late() -> Difference {

@@ -33,7 +33,7 @@ pub struct Runner {
     pub name: String,
     /// Most machines it may have.
     #[serde(default = "one")]
-    machines: u32,
+    pub machines: u32,
     /// What it has besides: keys of `[[runners]]`.
     #[serde(default)]
     settings: Table,

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SUITE: &str = "bookworm";
-const PACKAGES: &str = "git,ca-certificates";
+const PACKAGES: &str = "git,git-lfs,ca-certificates";
 
 /// How long the engine may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);

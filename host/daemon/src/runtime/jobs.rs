@@ -21,7 +21,7 @@ use springtide_gitlab::{
     FailureReason, Final, FinalState, Health, JobLine, Payload, Remote, SenderOptions, TraceSender,
     TraceSource,
 };
-use springtide_jobs::{JobTrace, TraceOptions};
+use springtide_jobs::{JobTrace, TraceOptions, is_debug_traced};
 use springtide_pool::{JobId, Time};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -256,16 +256,15 @@ impl Inner {
         at.accepted = true;
         let sender = at.sender.get_or_insert_with(|| {
             let source: Arc<dyn TraceSource> = trace.clone();
-            let on = |one: &springtide_gitlab::Variable| {
-                one.key == "CI_DEBUG_TRACE" && one.value == "true"
-            };
+            let setup = self.shared.setup();
+            let forbidden = setup.runner.debug_trace_disabled;
             TraceSender::start(SenderOptions {
                 line: job.line.clone(),
                 failure_reasons: job.payload.features.failure_reasons.clone(),
                 source,
                 // After a restart GitLab says itself where the trace goes on.
                 acknowledged: 0,
-                debug_trace: job.payload.variables.iter().any(on),
+                debug_trace: is_debug_traced(&job.payload, &setup.environment(), forbidden),
             })
         });
         sender.remote()

@@ -75,6 +75,8 @@ pub(super) struct Own<'a> {
     pub(super) labels: &'a Labels,
     pub(super) net: &'a Net,
     pub(super) name: &'a str,
+    /// The host name where no other is configured.
+    pub(super) host_name: &'a str,
     /// The image's id.
     pub(super) image: &'a str,
     /// The image as the job names it.
@@ -167,6 +169,15 @@ fn host(settings: &Docker, limits: &Limits, net: &Net, binds: Vec<String>) -> Ho
 }
 
 impl Own<'_> {
+    /// The engine refuses one where the host names itself.
+    fn host_name(&self) -> Option<String> {
+        let own = match self.net {
+            Net::Mode(mode) if mode == "host" || mode.starts_with("container:") => None,
+            _ => Some(self.host_name.to_owned()),
+        };
+        self.settings.hostname.clone().or(own)
+    }
+
     /// It as the engine is told.
     pub(super) fn body(&self) -> ContainerCreateBody {
         let settings = self.settings;
@@ -202,6 +213,7 @@ impl Own<'_> {
         command.extend_from_slice(self.open);
         let body = ContainerCreateBody {
             image: Some(self.image.to_owned()),
+            hostname: self.host_name(),
             cmd: Some(command),
             host_config: Some(host),
             ..ContainerCreateBody::default()
@@ -223,7 +235,6 @@ impl Own<'_> {
                 let mac = settings.mac_address.as_deref();
                 let aliases = ["build".to_owned(), self.name.to_owned()];
                 ContainerCreateBody {
-                    hostname: settings.hostname.clone(),
                     env: Some(environment.clone()),
                     entrypoint: entrypoint.clone(),
                     user: user.clone(),

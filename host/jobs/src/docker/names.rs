@@ -63,6 +63,11 @@ impl Names {
         }
     }
 
+    /// What the job's containers take themselves for, as in GitLab Runner.
+    pub(super) fn host(&self) -> &str {
+        &self.project
+    }
+
     /// A container of the job, by what it is for.
     pub(super) fn container(&self, what: &str) -> String {
         host_name(&format!("{}-{what}", self.own))

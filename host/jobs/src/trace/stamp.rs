@@ -11,10 +11,21 @@ pub(super) const HEADER: usize = 32;
 /// A line that is longer is parted, in bytes.
 const LONGEST: usize = 64 * 1024;
 
+/// Who says something: the number of a stream in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// The runner.
+    Runner,
+    /// The job. Its two outputs are one stream.
+    Job,
+}
+
 /// Puts headers before lines.
 #[derive(Debug)]
 pub(super) struct Stamper {
     held: Vec<u8>,
+    /// Who began the line that is held.
+    stream: Stream,
     /// Whether what comes next goes on with a line that was begun.
     goes_on: bool,
 }
@@ -24,18 +35,28 @@ impl Stamper {
     pub(super) fn after(last: Option<u8>) -> Self {
         Self {
             held: Vec::new(),
+            stream: Stream::Runner,
             goes_on: last.is_some_and(|byte| byte != b'\n'),
         }
     }
 
     /// Appends to `out` all lines that are whole.
-    pub(super) fn feed(&mut self, bytes: &[u8], now: SystemTime, out: &mut Vec<u8>) {
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        stream: Stream,
+        now: SystemTime,
+        out: &mut Vec<u8>,
+    ) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = LONGEST - self.held.len();
             let end = rest.iter().take(room).position(|byte| *byte == b'\n');
             let taken = end.map_or(rest.len().min(room), |at| at + 1);
             let (line, after) = rest.split_at(taken);
+            if self.held.is_empty() {
+                self.stream = stream;
+            }
             self.held.extend_from_slice(line);
             rest = after;
             if end.is_some() || self.held.len() == LONGEST {
@@ -49,19 +70,23 @@ impl Stamper {
         if self.held.is_empty() {
             return;
         }
-        out.extend_from_slice(header(now, self.goes_on).as_bytes());
+        out.extend_from_slice(header(now, self.stream, self.goes_on).as_bytes());
         self.goes_on = self.held.last() != Some(&b'\n');
         out.append(&mut self.held);
     }
 }
 
 /// `2026-11-27T12:00:00.000000Z 00O `: when, the stream's number and kind, and whether the line goes
-/// on with the one before. A job's two outputs are one stream.
-fn header(now: SystemTime, goes_on: bool) -> String {
+/// on with the one before.
+fn header(now: SystemTime, stream: Stream, goes_on: bool) -> String {
     // A clock beyond the calendar is no reason to lose a line.
     let now = jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let end = if goes_on { '+' } else { ' ' };
-    format!("{}Z 00O{end}", now.strftime("%Y-%m-%dT%H:%M:%S%.6f"))
+    let number = match stream {
+        Stream::Runner => "00",
+        Stream::Job => "01",
+    };
+    format!("{}Z {number}O{end}", now.strftime("%Y-%m-%dT%H:%M:%S%.6f"))
 }
 
 /// Whether a trace begins with a header.
@@ -86,7 +111,7 @@ mod tests {
     fn stamped(chunks: &[&str]) -> String {
         let (mut stamper, mut out) = (Stamper::after(None), Vec::new());
         for chunk in chunks {
-            stamper.feed(chunk.as_bytes(), at(0), &mut out);
+            stamper.feed(chunk.as_bytes(), Stream::Runner, at(0), &mut out);
         }
         stamper.flush(at(0), &mut out);
         String::from_utf8(out)
@@ -102,7 +127,7 @@ mod tests {
             (1_795_570_749, "2026-11-25T01:39:09.000042Z 00O "),
             (4_102_444_800, "2100-01-01T00:00:00.000042Z 00O "),
         ] {
-            let header = header(at(seconds), false);
+            let header = header(at(seconds), Stream::Runner, false);
             assert_eq!(header, expected);
             assert_eq!(header.len(), HEADER);
             assert!(is_stamped(header.as_bytes()));
@@ -130,12 +155,12 @@ mod tests {
     #[test]
     fn what_goes_on_says_so() {
         let (mut stamper, mut out) = (Stamper::after(Some(b'x')), Vec::new());
-        stamper.feed(b"y\nz", at(0), &mut out);
+        stamper.feed(b"y\nz", Stream::Job, at(0), &mut out);
         stamper.flush(at(0), &mut out);
-        stamper.feed(b"!\n", at(0), &mut out);
+        stamper.feed(b"!\n", Stream::Runner, at(0), &mut out);
         let text = String::from_utf8(out).expect("text");
-        let ends: Vec<&str> = text.split("00O").skip(1).map(|part| &part[..2]).collect();
-        assert_eq!(ends, ["+y", " z", "+!"]);
+        let ends: Vec<&str> = text.split("Z 0").skip(1).map(|part| &part[..4]).collect();
+        assert_eq!(ends, ["1O+y", "1O z", "0O+!"]);
     }
 
     #[test]

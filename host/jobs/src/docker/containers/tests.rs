@@ -96,6 +96,7 @@ fn build(settings: &Docker, net: &Net) -> Value {
         ]),
         net,
         name: "r-build",
+        host_name: "runner-a-project-3-concurrent-0",
         image: "sha256:01",
         image_name: "ruby:3",
         binds: vec!["v:/builds".into()],
