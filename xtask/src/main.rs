@@ -230,10 +230,26 @@ fn bench(workspace: &Workspace) -> Result<()> {
             "--bins",
             "--example",
             "measure",
+            "--example",
+            "jobs",
         ]))?;
         run::run(
             Command::new(workspace.target.join("release/examples/measure"))
                 .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
+        )
+    })?;
+    let helper = helper(workspace)?;
+    let mut at = PathBuf::new();
+    step("Peers", || {
+        at = peers::set_up()?;
+        Ok(())
+    })?;
+    step("Jobs", || {
+        run::run(
+            Command::new(workspace.target.join("release/examples/jobs"))
+                .env("SPRINGTIDE_PLUGINS", workspace.plugins())
+                .env(helper::VARIABLE, &helper)
+                .env(peers::VARIABLE, &at),
         )
     })
 }

@@ -374,6 +374,10 @@ impl Sources<'_> {
         }
         if self.variables.flag("GIT_LFS_SKIP_SMUDGE") != Some(true) {
             script.line("if git lfs version >/dev/null 2>&1; then");
+            // Installed is not the same as set up: without its filter nothing is put in place.
+            script.line("if ! git config --get filter.lfs.smudge >/dev/null; then");
+            self.call(script, &["lfs", "install", "--local", "--skip-repo"]);
+            script.line("fi");
             self.call(script, &["lfs", "pull"]);
             script.say("");
             script.line("fi");
