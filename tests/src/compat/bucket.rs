@@ -1,17 +1,27 @@
-//! A bucket as S3 has one, with nothing in it at first: moto's.
+//! A bucket as S3 has one, with nothing in it at first: of moto, or of a server that verifies
+//! signatures.
 
-use crate::moto::Moto;
-use anyhow::{Context, Result, bail};
-use reqwest::{Method, RequestBuilder};
+mod moto;
+mod verifying;
+
+use anyhow::Result;
+use moto::MotoBucket;
 use std::net::Ipv4Addr;
+use verifying::VerifyingBucket;
 
 /// The bucket's name.
 const NAME: &str = "compat";
 
+/// Whoever may use it, as `tests/compat/runners.toml` has it.
+const ACCESS: &str = "AKIAIOSFODNN7EXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
 /// A bucket.
-pub struct Bucket {
-    moto: Moto,
-    client: reqwest::Client,
+pub enum Bucket {
+    /// Everything of S3's API, and no signature verified.
+    Moto(MotoBucket),
+    /// Signatures are verified.
+    Verifying(VerifyingBucket),
 }
 
 impl Bucket {
@@ -19,80 +29,57 @@ impl Bucket {
     ///
     /// # Errors
     /// Where moto is not set up or does not start.
-    pub async fn start(host: Ipv4Addr) -> Result<Bucket> {
-        let bucket = Bucket {
-            moto: Moto::start_at(host).await?,
-            client: crate::client()?,
-        };
-        let made = bucket.ask(Method::PUT, bucket.url("")).send().await?;
-        if !made.status().is_success() {
-            bail!("making the bucket: {}", made.status());
-        }
-        Ok(bucket)
+    pub async fn of_moto(host: Ipv4Addr) -> Result<Bucket> {
+        MotoBucket::start(host).await.map(Bucket::Moto)
+    }
+
+    /// Starts a server that verifies signatures at an address of this host, and makes the bucket.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub async fn verifying(host: Ipv4Addr) -> Result<Bucket> {
+        VerifyingBucket::start(host).await.map(Bucket::Verifying)
     }
 
     /// Host and port.
     #[must_use]
     pub fn host(&self) -> String {
-        self.moto.url().replace("http://", "")
-    }
-
-    fn url(&self, key: &str) -> String {
-        let key = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
-        let key = key.to_string().replace("%2F", "/");
-        format!("{}/{NAME}/{key}", self.moto.url())
+        match self {
+            Bucket::Moto(bucket) => bucket.host(),
+            Bucket::Verifying(bucket) => bucket.host(),
+        }
     }
 
     /// The names of all objects, sorted.
     ///
     /// # Errors
-    /// Where S3 does not list them.
+    /// Where the server does not list them.
     pub async fn keys(&self) -> Result<Vec<String>> {
-        let url = format!("{}?list-type=2&max-keys=1000", self.url(""));
-        let listed = self
-            .ask(Method::GET, url)
-            .send()
-            .await?
-            .error_for_status()?;
-        let text = listed.text().await?;
-        let document = roxmltree::Document::parse(&text).context("reading S3's list")?;
-        let named = |node: &roxmltree::Node<'_, '_>| node.tag_name().name() == "Key";
-        let mut keys: Vec<String> = document
-            .descendants()
-            .filter(named)
-            .filter_map(|node| node.text().map(str::to_owned))
-            .collect();
-        keys.sort();
-        Ok(keys)
+        match self {
+            Bucket::Moto(bucket) => bucket.keys().await,
+            Bucket::Verifying(bucket) => bucket.keys(),
+        }
     }
 
     /// Puts an object there.
     ///
     /// # Errors
-    /// Where S3 does not take it.
+    /// Where the server does not take it.
     pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
-        let request = self.ask(Method::PUT, self.url(key)).body(bytes);
-        request.send().await?.error_for_status()?;
-        Ok(())
-    }
-
-    /// A request of somebody moto knows: it looks at no signature, but takes what has none for a stranger.
-    fn ask(&self, method: Method, url: String) -> RequestBuilder {
-        let who = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
-        self.client
-            .request(method, url)
-            .header("authorization", who)
+        match self {
+            Bucket::Moto(bucket) => bucket.put(key, bytes).await,
+            Bucket::Verifying(bucket) => bucket.put(key, &bytes),
+        }
     }
 
     /// What is in an object; nothing where there is none.
     ///
     /// # Errors
-    /// Where S3 does not answer.
+    /// Where the server does not answer.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        let answer = self.ask(Method::GET, self.url(key)).send().await?;
-        if answer.status() == reqwest::StatusCode::NOT_FOUND {
-            return Ok(None);
+        match self {
+            Bucket::Moto(bucket) => bucket.get(key).await,
+            Bucket::Verifying(bucket) => bucket.get(key),
         }
-        Ok(Some(answer.error_for_status()?.bytes().await?.to_vec()))
     }
 }

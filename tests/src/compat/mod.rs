@@ -81,7 +81,10 @@ pub async fn run(executor: Executor) -> Result<()> {
         site.sandbox
             .add_repository(project, &repositories.join(folder))?;
     }
-    let bucket = Bucket::start(host).await?;
+    let bucket = match executor {
+        Executor::Shell => Bucket::of_moto(host).await?,
+        Executor::Docker => Bucket::verifying(host).await?,
+    };
     runners::configure(&site, &runners, executor, &bucket.host())?;
     let daemon = site.start(&[]).await?;
     let suite = Suite {

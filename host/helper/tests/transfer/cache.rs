@@ -149,10 +149,14 @@ fn a_cache_that_is_not_there_leads_to_the_next_key() {
 
 #[test]
 fn a_broken_cache_is_discarded_and_fails_nothing() {
-    let zip = info_zip(&Project::new(&["a", "b"]).path(), &["."]);
+    let zip = info_zip(&Project::new(&["a", "b"]).path(), &["a", "b"]);
     let mut flipped = zip.clone();
-    // The first file's content stands after its header of 30 bytes and its name.
-    flipped[31] ^= 1;
+    // The first file's content stands after its header of 30 bytes, its name and what follows that.
+    let after: usize = [26, 28]
+        .map(|at| usize::from(zip[at]) + 256 * usize::from(zip[at + 1]))
+        .iter()
+        .sum();
+    flipped[30 + after] ^= 1;
     for bytes in [&b"no zip"[..], &zip[..zip.len() - 9], &flipped] {
         let (project, ran) = restored(bytes);
         let ran = ran.ended(12);

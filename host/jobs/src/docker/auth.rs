@@ -59,10 +59,21 @@ struct Helped {
     secret: SecretString,
 }
 
+/// Whether the programs that a configuration names may be run on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Helpers {
+    /// The operator named them.
+    Run,
+    /// A job did: they would show it logins that are this host's.
+    Refuse,
+}
+
 /// Everything a login may come from.
 pub(super) struct Logins {
-    /// `DOCKER_AUTH_CONFIG` of the job.
+    /// `DOCKER_AUTH_CONFIG` of the job, or of its runner.
     pub(super) variable: String,
+    /// Whether helpers it names are run.
+    pub(super) variable_helpers: Helpers,
     /// Docker's configuration of the user this program runs as.
     pub(super) file: Option<PathBuf>,
     /// What GitLab gave the job.
@@ -107,7 +118,13 @@ impl Logins {
     pub(super) async fn of(&self, image: &Reference) -> (Option<Login>, Vec<String>) {
         let mut problems = Vec::new();
         if !self.variable.trim().is_empty() {
-            let found = config_login(&self.variable, "$DOCKER_AUTH_CONFIG", image).await;
+            let found = config_login(
+                &self.variable,
+                "$DOCKER_AUTH_CONFIG",
+                image,
+                self.variable_helpers,
+            )
+            .await;
             match found {
                 Ok(Some(login)) => return (Some(login), problems),
                 Ok(None) => {}
@@ -118,7 +135,7 @@ impl Logins {
             match tokio::fs::read_to_string(path).await {
                 Ok(text) => {
                     let source = path.display().to_string();
-                    match config_login(&text, &source, image).await {
+                    match config_login(&text, &source, image, Helpers::Run).await {
                         Ok(Some(login)) => return (Some(login), problems),
                         Ok(None) => {}
                         Err(why) => problems.push(why),
@@ -152,6 +169,7 @@ async fn config_login(
     text: &str,
     source: &str,
     image: &Reference,
+    helpers: Helpers,
 ) -> Result<Option<Login>, String> {
     // The parser's message may quote the text, which is secret.
     let config: Config = serde_json::from_str(text).map_err(|error| {
@@ -164,7 +182,7 @@ async fn config_login(
     if let Some(key) = best(config.helpers.keys(), image)
         && let Some(helper) = config.helpers.get(key)
     {
-        return helped(helper, key, source).await;
+        return helped(helper, key, source, helpers).await;
     }
     let Some(key) = best(config.auths.keys(), image) else {
         return Ok(None);
@@ -183,7 +201,7 @@ async fn config_login(
     }
     let nothing = username.is_empty() && password.is_empty() && auth.identitytoken.is_empty();
     if nothing && !config.store.is_empty() {
-        return helped(&config.store, key, source).await;
+        return helped(&config.store, key, source, helpers).await;
     }
     let identity = (!auth.identitytoken.is_empty()).then(|| auth.identitytoken.clone().into());
     Ok((!nothing).then(|| Login {
@@ -196,7 +214,17 @@ async fn config_login(
 }
 
 /// The login a credential helper of Docker's knows.
-async fn helped(helper: &str, server: &str, source: &str) -> Result<Option<Login>, String> {
+async fn helped(
+    helper: &str,
+    server: &str,
+    source: &str,
+    helpers: Helpers,
+) -> Result<Option<Login>, String> {
+    if helpers == Helpers::Refuse {
+        return Err(format!(
+            "{source} names the credential helper {helper:?}, and a job's are not run on the runner's host: name it in `environment` of the runner, or in Docker's configuration there"
+        ));
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if helper.is_empty() || !helper.chars().all(plain) {
         return Err(format!(
@@ -304,6 +332,7 @@ mod tests {
         .expect("written");
         let logins = Logins {
             variable: r#"{"auths":{"reg.io/team":{"auth":"dGVhbTpw"},"reg.io/team/a":{"username":"a","password":"p"}}}"#.into(),
+            variable_helpers: Helpers::Refuse,
             file: Some(file.clone()),
             credentials: vec![
                 credential("registry", "gitlab.io:5050"),
@@ -333,9 +362,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_helper_that_a_job_names_is_not_run() {
+        let mut logins = Logins {
+            variable: r#"{"credHelpers":{"reg.io":"of-no-host"}}"#.into(),
+            variable_helpers: Helpers::Refuse,
+            file: None,
+            credentials: vec![credential("registry", "reg.io")],
+        };
+        let image = Reference::read("reg.io/a").expect("an image");
+        let (login, problems) = logins.of(&image).await;
+        assert_eq!(login.expect("the job's own").username, "gitlab-ci-token");
+        assert!(problems[0].contains("are not run on the runner's host"));
+        logins.variable_helpers = Helpers::Run;
+        let (_, problems) = logins.of(&image).await;
+        assert!(problems[0].contains("asking docker-credential-of-no-host"));
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_read_is_said_without_the_secret_and_passed_over() {
         let logins = Logins {
             variable: r#"{"auths":{"reg.io":{"auth":"c2VjcmV0"}}}"#.into(),
+            variable_helpers: Helpers::Refuse,
             file: None,
             credentials: Vec::new(),
         };

@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     machine: Arc<dyn Connection>,
     socket: String,
     client: Arc<OnceCell<Docker>>,
+    /// How long it may take to say which API it speaks.
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Engine {
@@ -99,6 +101,7 @@ impl Engine {
             machine,
             socket: socket.to_owned(),
             client: Arc::default(),
+            patience: QUICK,
         }
     }
 
@@ -131,7 +134,7 @@ impl Engine {
                 .negotiate_version()
                 .await
             };
-            within("tell its version", QUICK, agree).await
+            within("tell its version", self.patience, agree).await
         };
         self.client.get_or_try_init(connect).await.cloned()
     }
@@ -362,3 +365,6 @@ async fn within<T>(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

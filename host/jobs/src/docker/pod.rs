@@ -2,7 +2,7 @@
 
 mod life;
 
-use super::auth::Logins;
+use super::auth::{Helpers, Logins};
 use super::connection::ContainerConnection;
 use super::containers::Net;
 use super::image::Puller;
@@ -22,6 +22,9 @@ use springtide_gitlab::Payload;
 use springtide_machines::{ConnectError, Connection, HelperClient, HelperError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The variable that has logins at registries.
+const AUTH: &str = "DOCKER_AUTH_CONFIG";
 
 /// A job's containers.
 pub(crate) struct Pod {
@@ -169,7 +172,11 @@ impl Pod {
             volumes,
             environment: pairs.map(|(key, value)| (key.to_owned(), value)).collect(),
             logins: Logins {
-                variable: variables.content("DOCKER_AUTH_CONFIG"),
+                variable: variables.content(AUTH),
+                variable_helpers: match payload.variables.iter().any(|one| one.key == AUTH) {
+                    true => Helpers::Refuse,
+                    false => Helpers::Run,
+                },
                 file: runner.auth_file.clone(),
                 credentials: payload.credentials.clone(),
             },
