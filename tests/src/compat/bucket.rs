@@ -19,7 +19,7 @@ const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 /// A bucket.
 pub enum Bucket {
     /// Everything of S3's API, and no signature verified.
-    Moto(MotoBucket),
+    Moto(Box<MotoBucket>),
     /// Signatures are verified.
     Verifying(VerifyingBucket),
 }
@@ -30,7 +30,8 @@ impl Bucket {
     /// # Errors
     /// Where moto is not set up or does not start.
     pub async fn of_moto(host: Ipv4Addr) -> Result<Bucket> {
-        MotoBucket::start(host).await.map(Bucket::Moto)
+        let bucket = MotoBucket::start(host).await?;
+        Ok(Bucket::Moto(Box::new(bucket)))
     }
 
     /// Starts a server that verifies signatures at an address of this host, and makes the bucket.
