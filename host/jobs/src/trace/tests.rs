@@ -22,13 +22,18 @@ fn open_with(directory: &Path, limit: Option<u64>, timestamps: bool) -> JobTrace
     JobTrace::open(directory, &payload(), options).expect("a trace")
 }
 
-/// With `@` for the time in each header, which is another each time.
+/// With `@` for the header of a line of the runner's, and `#` for one of the job's: their times are others
+/// each time.
 fn without_times(text: &str) -> String {
     let mut rest = text;
     let mut out = String::new();
-    while let Some(at) = rest.find("Z 00O") {
+    while let Some(at) = rest.find("Z 0") {
         out.push_str(&rest[..at - 26]);
-        out.push('@');
+        out.push(match &rest[at + 3..at + 5] {
+            "0O" => '@',
+            "1O" => '#',
+            other => panic!("{other} is no stream"),
+        });
         rest = &rest[at + 5..];
     }
     out + rest
@@ -83,9 +88,9 @@ fn each_line_has_its_time_where_that_is_asked_for() {
     let notice: String = notice
         .trim_start()
         .lines()
-        .map(|line| format!("@ {line}\n"))
+        .map(|line| format!("# {line}\n"))
         .collect();
-    let plain = format!("@ \x1b[0Kwaiting\x1b[0;m\n@ one\n@ two\n@ three@+\n{notice}");
+    let plain = format!("@ \x1b[0Kwaiting\x1b[0;m\n# one\n# two\n# three#+\n{notice}");
     assert_eq!(without_times(&shown), plain);
 
     // Opened again, it goes on as it began, whatever is asked for by then.
