@@ -1,7 +1,9 @@
 //! Starting a piece of work, once.
 
 use crate::files;
-use crate::store::{BEGUN, Closed, END, Entry, LOCK, ORDER, Order, SPOOL, STDIN, Store, failed};
+use crate::store::{
+    BEGUN, Closed, END, Entry, LOCK, ORDER, Order, RESERVE, SPOOL, STDIN, Store, failed,
+};
 use springtide_helper::{Fault, FaultKind, SELF, Work};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -97,6 +99,9 @@ fn known(entry: &Entry) -> Result<Option<Result<(), Fault>>, Fault> {
     })
 }
 
+/// Bytes that are kept free for a work's end: a job may fill the disk.
+const RESERVED: usize = 8192;
+
 /// Starts a work whose lock this call holds.
 fn begin(store: &Store, entry: &Entry, work: &Work, lock: File) -> Result<(), Fault> {
     let starting = |error| failed(format!("starting work {}", work.id), error);
@@ -124,6 +129,7 @@ fn begin(store: &Store, entry: &Entry, work: &Work, lock: File) -> Result<(), Fa
     };
     files::write_over(&entry.file(STDIN), 0o600, &work.stdin).map_err(starting)?;
     files::write_over(&entry.file(SPOOL), 0o600, &[]).map_err(starting)?;
+    files::write_over(&entry.file(RESERVE), 0o600, &[0; RESERVED]).map_err(starting)?;
     files::write_json(&entry.file(ORDER), &order).map_err(starting)?;
     supervise(store, entry, lock).map_err(starting)?;
     match known(entry)? {

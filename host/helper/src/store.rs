@@ -22,6 +22,8 @@ pub(crate) const ORDER: &str = "order.json";
 pub(crate) const BEGUN: &str = "begun";
 pub(crate) const PROCESSES: &str = "processes.json";
 pub(crate) const END: &str = "end.json";
+/// Room on the disk that is given back when the end is written.
+pub(crate) const RESERVE: &str = "reserve";
 
 /// How long processes may take to go that were killed.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@
 
 use crate::files;
 use crate::processes::MARK;
-use crate::store::{BEGUN, Closed, END, ORDER, Order, PROCESSES, Processes, SPOOL, STDIN};
+use crate::store::{BEGUN, Closed, END, ORDER, Order, PROCESSES, Processes, RESERVE, SPOOL, STDIN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
@@ -161,8 +161,8 @@ fn watch(leader: Pid, output: PipeReader, limit: u64) -> io::Result<()> {
         discarded: spool.discarded,
     };
     spool.file.sync_all()?;
+    std::fs::remove_file(RESERVE)?;
     files::write_json(Path::new(END), &Closed::Ended(ending))?;
-    std::fs::remove_file(STDIN)?;
     while reap(leader)?.1 {
         // What it says now is taken and dropped, so that it neither stops nor fails.
         wait_for(output.as_ref(), None, 200)?;

@@ -232,6 +232,77 @@ async fn beyond_its_limit_output_is_counted_and_the_work_goes_on() {
     assert_eq!((kept, follow.discarded()), (1000, Some(999_000)));
 }
 
+/// A small disk in place of a machine's own, until it is dropped.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn of_a_megabyte(at: &std::path::Path) -> Self {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
+        assert!(mount.arg(at).status().unwrap().success(), "it takes root");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mut umount = std::process::Command::new("umount");
+        umount.arg("--lazy").arg(&self.0).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_work_that_fills_the_disk_goes_on_and_its_end_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let _disk = Disk::of_a_megabyte(folder.path());
+    let bench = Bench::at(folder);
+    bench
+        .start("a", "head -c 3000000 /dev/zero; echo x >more || exit 7")
+        .await;
+    let mut follow = bench.client.follow("a", 0).await.unwrap();
+    let mut kept = 0;
+    while let Some(output) = follow.next().await.unwrap() {
+        match output {
+            Output::Bytes { bytes, .. } => kept += bytes.len() as u64,
+            Output::Ended(end) => assert_eq!(end, WorkEnd::Exited { code: 7 }),
+        }
+    }
+    assert!(kept > 500_000, "{kept}");
+    assert!(
+        follow
+            .discarded()
+            .is_some_and(|lost| kept + lost >= 3_000_000)
+    );
+    // The next one is told why it can't be.
+    let refused = bench.client.start(&bench.script("b", "true")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("No space left on device"), "{refused}");
+    bench.client.remove("a").await.unwrap();
+    bench.start("b", "true").await;
+}
+
+#[tokio::test]
+async fn who_watches_stays_until_the_last_process_is_gone() {
+    let bench = Bench::new();
+    let file = bench.path().join("pid");
+    let script = format!(
+        "setsid sleep 300 >/dev/null 2>&1 & echo $! >{}",
+        file.display()
+    );
+    bench.start("a", &script).await;
+    let (_, end) = bench.output("a", 0).await;
+    assert_eq!(end, DONE);
+    let left = pid_in(file).await;
+    let watching = bench.supervisor("a");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(lives(left) && lives(watching));
+    std::process::Command::new("kill")
+        .args(["-9", &left.to_string()])
+        .status()
+        .unwrap();
+    until("nobody is left to watch", || !lives(watching)).await;
+}
+
 #[tokio::test]
 async fn a_signal_reaches_the_whole_group() {
     for (signal, number) in [(WorkSignal::Interrupt, 2), (WorkSignal::Terminate, 15)] {

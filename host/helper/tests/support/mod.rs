@@ -19,7 +19,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    pub fn at(folder: TempDir) -> Self {
         let connection = ProcessConnection::new(HELPER, folder.path());
         let client = HelperClient::new(Arc::new(connection));
         Self { folder, client }
