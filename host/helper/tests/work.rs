@@ -123,7 +123,10 @@ async fn what_a_work_was_given_is_no_file_once_it_runs() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
-    assert_eq!(left, ["begun", "lock", "processes.json", "spool"]);
+    assert_eq!(
+        left,
+        ["begun", "lock", "processes.json", "reserve", "spool"]
+    );
     std::fs::write(&go, "").unwrap();
     assert_eq!(bench.output("a", 0).await, (work.stdin, DONE));
 }
