@@ -314,28 +314,27 @@ async fn a_snapshot_replays_to_the_same_decisions() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_runner_with_an_executor_that_is_not_there_yet_stops_alone_and_says_so() -> Result<()> {
+async fn a_runner_with_an_executor_that_has_no_machines_stops_alone_and_says_so() -> Result<()> {
     let site = Site::new(quick()).await?;
     let none: [&str; 0] = [];
     site.sandbox
         .add_runner(RunnerSeed::new("glrt-another-token", none));
     let other = site
-        .runner("containers", "")
-        .replace("shell+machine", "docker+machine")
-        .replace("glrt-sandbox-token", "glrt-another-token")
-        + "  [runners.docker]\n  image = \"alpine\"\n";
+        .runner("pods", "")
+        .replace("shell+machine", "kubernetes")
+        .replace("glrt-sandbox-token", "glrt-another-token");
     site.configure(&(site.runner("elastic", "") + &other))?;
     let daemon = site.start(&[]).await?;
     site.sandbox.submit(job(&["echo it works"]))?;
     site.jobs(all(JobStatus::Success)).await?;
     let status = site.status().await?;
     let pools = status["pools"].as_array().unwrap();
-    let stopped = pools
-        .iter()
-        .find(|pool| pool["runner"] == "containers")
-        .unwrap();
+    let stopped = pools.iter().find(|pool| pool["runner"] == "pods").unwrap();
     let trouble = stopped["trouble"].as_str().unwrap();
-    assert!(trouble.contains("Docker executor"), "{trouble}");
+    assert!(
+        trouble.contains("\"kubernetes\" has no machines"),
+        "{trouble}"
+    );
     daemon.finish().await?;
     site.check()
 }
