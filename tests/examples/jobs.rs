@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use springtide_sandbox::{JobSpec, JobStatus, SandboxOptions, VariableSpec};
-use springtide_tests::{PROJECT, Site, peers, quick};
+use springtide_tests::{PROJECT, Site, engine, quick};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,8 @@ async fn idle(site: &Site) -> Result<()> {
 async fn in_containers() -> Result<()> {
     let site = Site::new(quick()).await?;
     let docker = format!(
-        "  [runners.docker]\n  host = \"unix://{}/docker/engine/docker.sock\"\n  image = \"springtide/tiny:1\"\n  helper_image = \"springtide/base:1\"\n  pull_policy = \"if-not-present\"\n",
-        peers()?.display()
+        "  [runners.docker]\n  host = \"unix://{}\"\n  image = \"springtide/tiny:1\"\n  helper_image = \"springtide/base:1\"\n  pull_policy = \"if-not-present\"\n",
+        engine::socket()?.display()
     );
     let entry = runner(&site, &docker).replace("shell+machine", "docker+machine");
     site.configure(&entry)?;

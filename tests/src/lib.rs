@@ -6,6 +6,7 @@
 
 pub mod compat;
 pub mod ec2;
+pub mod engine;
 mod moto;
 pub mod registry;
 pub mod vbox;

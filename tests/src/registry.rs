@@ -1,10 +1,9 @@
 //! A registry of a test's own on loopback: Debian's `docker-registry`, and the peers' engine that fills
 //! it.
 
-use crate::peers;
+use crate::engine::{self, docker};
 use anyhow::{Context, Result, bail};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -69,7 +68,7 @@ impl Registry {
     /// # Errors
     /// Where the engine has it not, or the registry does not take it.
     pub fn push(&self, image: &str, name: &str) -> Result<()> {
-        let socket = peers()?.join("docker/engine/docker.sock");
+        let socket = engine::socket()?;
         let pushed = format!("{}/{name}", self.address);
         docker(&socket, &["tag", image, &pushed])?;
         docker(&socket, &["push", "--quiet", &pushed])?;
@@ -82,22 +81,4 @@ impl Drop for Registry {
         self.process.kill().ok();
         self.process.wait().ok();
     }
-}
-
-/// What `docker` says of the engine at a socket.
-///
-/// # Errors
-/// With what it said, where it fails.
-pub fn docker(socket: &Path, words: &[&str]) -> Result<String> {
-    let output = Command::new("docker")
-        .arg("--host")
-        .arg(format!("unix://{}", socket.display()))
-        .args(words)
-        .output()
-        .context("starting docker, which `cargo xtask peers` installs")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("docker {words:?}: {said}");
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

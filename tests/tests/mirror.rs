@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail};
 use springtide::runtime::first_boot::{Engine, FirstBoot};
 use springtide_config::{Source, examine};
-use springtide_tests::registry::{Registry, docker};
+use springtide_tests::engine::docker;
+use springtide_tests::registry::Registry;
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,34 @@ const IMAGE: &str = "springtide-mirrored-for-tests:1";
 
 /// How long the engine may take to come up.
 const START: Duration = Duration::from_secs(60);
+
+/// A network of the engine's own: with none it removes the default one, which is the peers' engine's.
+struct Bridge(String);
+
+impl Bridge {
+    fn make() -> Result<Bridge> {
+        let bridge = Bridge(format!("st{}", std::process::id()));
+        let made = ip(&["link", "add", "name", &bridge.0, "type", "bridge"])?;
+        let addressed = ip(&["address", "add", "192.0.2.1/29", "dev", &bridge.0])?;
+        if !made || !addressed {
+            bail!("making the bridge {}, which takes root", bridge.0);
+        }
+        Ok(bridge)
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        ip(&["link", "delete", &self.0]).ok();
+    }
+}
+
+fn ip(words: &[&str]) -> Result<bool> {
+    let status = Command::new("ip").args(words).status();
+    Ok(status
+        .context("running ip, of Debian's iproute2")?
+        .success())
+}
 
 /// An engine, which takes its containerd with it when it is told to end.
 struct Dockerd(Child);
@@ -62,6 +91,7 @@ async fn an_image_is_pulled_through_the_mirror_of_the_machine_options() -> Resul
     std::fs::write(at.join("daemon.json"), settings)?;
 
     let socket = at.join("docker.sock");
+    let bridge = Bridge::make()?;
     let log = at.join("engine.log");
     let file = File::create(&log)?;
     let engine = Command::new("dockerd")
@@ -75,7 +105,9 @@ async fn an_image_is_pulled_through_the_mirror_of_the_machine_options() -> Resul
         .arg(at.join("pid"))
         .arg("--host")
         .arg(format!("unix://{}", socket.display()))
-        .args(["--bridge", "none", "--iptables=false"])
+        .arg("--bridge")
+        .arg(&bridge.0)
+        .arg("--iptables=false")
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)

@@ -17,7 +17,7 @@ pub mod zip;
 mod bucket;
 mod send;
 
-use crate::{Daemon, Site};
+use crate::{Daemon, Site, engine};
 use anyhow::{Context, Result, bail};
 use bucket::Bucket;
 use case::{Case, Executor, Job};
@@ -28,7 +28,6 @@ use springtide_sandbox::{JobView, SandboxOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -233,20 +232,11 @@ impl Suite<'_> {
 
 /// This host's address on the network of the peers' engine.
 fn bridge() -> Result<Ipv4Addr> {
-    let socket = crate::peers()?.join("docker/engine/docker.sock");
-    let asked = Command::new("docker")
-        .arg("--host")
-        .arg(format!("unix://{}", socket.display()))
-        .args(["network", "inspect", "bridge", "--format"])
-        .arg("{{(index .IPAM.Config 0).Gateway}}")
-        .output()
-        .context("asking the engine for its network; `cargo xtask peers` sets it up")?;
-    let said = String::from_utf8_lossy(&asked.stdout);
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    let words = ["network", "inspect", "bridge", "--format", format];
+    let said = engine::docker(&engine::socket()?, &words)?;
     let address = said.trim().parse();
-    address.with_context(|| {
-        let problem = String::from_utf8_lossy(&asked.stderr);
-        format!("the engine says of its network: {said}{problem}")
-    })
+    address.with_context(|| format!("the engine says of its network: {said}"))
 }
 
 fn late() -> Difference {

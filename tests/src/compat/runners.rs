@@ -146,7 +146,6 @@ fn of_executor(executor: Executor) -> Result<Table> {
 
 /// Containers of the peers' engine.
 fn docker() -> Result<Table> {
-    let peers = crate::peers()?;
     let mut table = toml::toml! {
         executor = "docker+machine"
         [docker]
@@ -156,7 +155,7 @@ fn docker() -> Result<Table> {
         allowed_pull_policies = ["always", "if-not-present", "never"]
         volumes = ["/cache"]
     };
-    let host = format!("unix://{}/docker/engine/docker.sock", peers.display());
+    let host = format!("unix://{}", crate::engine::socket()?.display());
     if let Some(Value::Table(docker)) = table.get_mut("docker") {
         docker.insert("host".to_owned(), host.into());
     }

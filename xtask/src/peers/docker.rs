@@ -58,6 +58,7 @@ const IMAGES: [(&str, &str, Changes); 5] = [
 pub(super) fn set_up(peers: &Path) -> Result<()> {
     packages::need("dockerd", "docker.io")?;
     packages::need("iptables", "iptables")?;
+    packages::need("ip", "iproute2")?;
     packages::need("docker-registry", "docker-registry")?;
     let at = peers.join("docker");
     let trees = at.join("trees");
