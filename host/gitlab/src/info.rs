@@ -22,7 +22,7 @@ impl Claim {
         match self {
             Yes => true,
             No => false,
-            InContainers => executor.starts_with("docker"),
+            InContainers => executor == "docker+machine",
         }
     }
 }

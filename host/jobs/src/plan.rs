@@ -286,8 +286,8 @@ impl Plan {
     }
 
     fn script(&self) -> Script {
-        let traced = self.variables.flag("CI_DEBUG_TRACE") == Some(true)
-            && !self.settings.debug_trace_disabled;
+        let forbidden = self.settings.debug_trace_disabled;
+        let traced = self.variables.is_debug_traced(forbidden);
         Script::new(self.variables.environment(), traced)
     }
 

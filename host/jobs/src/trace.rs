@@ -7,6 +7,7 @@
 mod stamp;
 
 use crate::masking::{Masker, Secrets};
+use crate::variables::{Variables, own};
 use crate::words;
 use bytes::Bytes;
 use secrecy::ExposeSecret;
@@ -26,9 +27,6 @@ pub const DEFAULT_OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// The trace's name in the job's directory.
 const FILE: &str = "trace";
-
-/// The variable that has a script traced.
-const DEBUG: &str = "CI_DEBUG_TRACE";
 
 /// The flag that asks for timestamps.
 const TIMESTAMPS: &str = "FF_TIMESTAMPS";
@@ -81,7 +79,10 @@ pub fn is_debug_traced(
     environment: &[(String, String)],
     forbidden: bool,
 ) -> bool {
-    !forbidden && asks_for(payload, environment, DEBUG)
+    let of_runner = environment.iter().map(|(key, value)| own(key, value));
+    let list = of_runner.chain(payload.variables.iter().cloned()).collect();
+    // As scripts see it: what is traced, and what GitLab is told of it, must be the same.
+    Variables::expanded(list, "").is_debug_traced(forbidden)
 }
 
 impl TraceOptions {

@@ -110,6 +110,11 @@ impl Variables {
         is_on(&self.get(key))
     }
 
+    /// Whether a script is traced line by line. A runner may forbid it.
+    pub(crate) fn is_debug_traced(&self, forbidden: bool) -> bool {
+        !forbidden && self.flag("CI_DEBUG_TRACE") == Some(true)
+    }
+
     /// A variable that holds a whole number.
     pub(crate) fn number(&self, key: &str) -> Option<i64> {
         self.get(key).trim().parse().ok()

@@ -194,3 +194,25 @@ proptest! {
         prop_assert_eq!(again.len(), trace.len());
     }
 }
+
+#[test]
+fn gitlab_is_told_of_a_debug_trace_where_scripts_are_traced() {
+    let told = |value: &str, environment: &[(&str, &str)], forbidden: bool| {
+        let variables = serde_json::json!([
+            {"key": "YES", "value": "true"},
+            {"key": "CI_DEBUG_TRACE", "value": value},
+        ]);
+        let payload = serde_json::json!({"id": 1, "token": "t", "variables": variables});
+        let payload = Payload::from_json(&payload.to_string()).expect("a job");
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect();
+        is_debug_traced(&payload, &environment, forbidden)
+    };
+    assert!(told("true", &[], false) && told("1", &[], false));
+    assert!(told("$YES", &[], false));
+    assert!(told("$OURS", &[("OURS", "true")], false));
+    assert!(!told("false", &[("CI_DEBUG_TRACE", "true")], false));
+    assert!(!told("true", &[], true));
+}
