@@ -133,28 +133,14 @@ impl Pod {
         let image = self.helper_image().await?;
         let image: Image = self.puller(trace).get(&image, &[], "").await?;
         let name = self.predefined();
-        let word = uuid::Uuid::new_v4().simple().to_string();
         let mut binds = self.binds_of("predefined").await?;
         binds.push(format!("{}:{BUILD_ROOT}", self.spool("build")));
         let mut open = vec![BUILD_ROOT.to_owned()];
         open.extend_from_slice(&self.volumes.open);
-        let hosts = self.hosts().await?;
-        let own = Own {
-            settings: &self.settings,
-            labels: &self.labels,
-            net: &self.net,
-            name: &name,
-            host_name: self.names.host(),
-            image: &image.id,
-            image_name: &image.name,
-            binds,
-            hosts: &hosts,
-            word: &word,
-            open: &open,
-            kind: Kind::Predefined,
-        };
-        self.engine.create(&name, "", own.body()).await?;
-        self.start(&name).await?;
+        let of = (image.id.as_str(), image.name.as_str());
+        let word = self
+            .bring_up(&name, of, "", binds, &open, Kind::Predefined)
+            .await?;
         let held = tokio::time::timeout(PREDEFINED, self.await_held(&name, &word)).await;
         match held {
             Ok(Ok(None)) => Ok(()),
@@ -175,6 +161,37 @@ impl Pod {
                 limit: PREDEFINED,
             })),
         }
+    }
+
+    /// Makes one of the job's own containers of an image, its id and its name, and starts it. Answers
+    /// the word it holds with.
+    async fn bring_up(
+        &self,
+        name: &str,
+        (image, image_name): (&str, &str),
+        platform: &str,
+        binds: Vec<String>,
+        open: &[String],
+        kind: Kind,
+    ) -> Result<String, Fault> {
+        let word = uuid::Uuid::new_v4().simple().to_string();
+        let own = Own {
+            settings: &self.settings,
+            labels: &self.labels,
+            net: &self.net,
+            name,
+            host_name: self.names.host(),
+            image,
+            image_name,
+            binds,
+            hosts: &self.hosts().await?,
+            word: &word,
+            open,
+            kind,
+        };
+        self.engine.create(name, platform, own.body()).await?;
+        self.start(name).await?;
+        Ok(word)
     }
 
     /// Starts a container. What the runtime has against it is no fault of the machine's.
@@ -213,8 +230,6 @@ impl Pod {
     pub(crate) async fn start_build(&self, trace: &JobTrace) -> Result<(), Fault> {
         let image = self.engine.image(&self.image).await?;
         let name = self.build();
-        let word = uuid::Uuid::new_v4().simple().to_string();
-        let hosts = self.hosts().await?;
         let entrypoint = match self.settings.disable_entrypoint_overwrite {
             true if self.entrypoint.is_some() => {
                 trace.write(&words::warning("Entrypoint override disabled"));
@@ -224,30 +239,18 @@ impl Pod {
             false => self.entrypoint.clone(),
         };
         let environment = self.environment.iter();
-        let own = Own {
-            settings: &self.settings,
-            labels: &self.labels,
-            net: &self.net,
-            name: &name,
-            host_name: self.names.host(),
-            image: image.id.as_deref().unwrap_or(&self.image),
-            image_name: &self.image,
-            binds: self.binds_of("build").await?,
-            hosts: &hosts,
-            word: &word,
-            open: &[],
-            kind: Kind::Build {
-                environment: environment
-                    .map(|(key, value)| format!("{key}={value}"))
-                    .collect(),
-                entrypoint,
-                user: self.user.clone(),
-            },
+        let kind = Kind::Build {
+            environment: environment
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
+            entrypoint,
+            user: self.user.clone(),
         };
-        self.engine
-            .create(&name, &self.platform, own.body())
+        let binds = self.binds_of("build").await?;
+        let id = image.id.as_deref().unwrap_or(&self.image);
+        let word = self
+            .bring_up(&name, (id, &self.image), &self.platform, binds, &[], kind)
             .await?;
-        self.start(&name).await?;
         let ended = self.await_held(&name, &word).await?;
         trace.output(&self.engine.logs(&name).await?);
         trace.settle();
