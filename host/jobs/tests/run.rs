@@ -2,7 +2,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use springtide_gitlab::{FailureReason, Final, FinalState, Remote, TraceSource};
 use springtide_jobs::RunOutcome;
 use std::time::Duration;
@@ -547,7 +547,14 @@ async fn a_cache_whose_helper_is_killed_leaves_the_job_as_it_is() {
     }));
     let (trace, run) = bench.begin(&payload, false);
     let running = tokio::spawn(run);
-    let find = || supervisor(&bench, "job-17-keep-0");
+    // Killed before its start is over, it would be a work that never ran.
+    let progress = bench.job.path().join("progress.json");
+    let launched = || {
+        let text = std::fs::read_to_string(&progress).unwrap_or_default();
+        let progress: Value = serde_json::from_str(&text).unwrap_or_default();
+        !progress["stage"]["keep"].is_null() && progress["launched"] == true
+    };
+    let find = || supervisor(&bench, "job-17-keep-0").filter(|_| launched());
     until("the cache is being saved", || {
         find().is_some_and(|pid| {
             let path = format!("/proc/{pid}/task/{pid}/children");
