@@ -62,6 +62,23 @@ async fn patiently(site: &Site, what: &str, mut is: impl FnMut() -> bool) -> Res
     waited.with_context(|| format!("never: {what}; {}", site.log()))
 }
 
+/// Lines for a runner whose machine is a real one: it sees this host's loopback under an address of its
+/// own.
+fn clone_url(site: &Site) -> String {
+    let gitlab = site.sandbox.url().replace("127.0.0.1", "10.0.2.2");
+    format!("limit = 1\nclone_url = \"{gitlab}\"\n")
+}
+
+/// The trace of a job that has to succeed on an emulated machine.
+async fn succeeded(site: &Site, id: u64) -> Result<String> {
+    let ran = site
+        .sandbox
+        .wait_for(all(JobStatus::Success), PATIENCE)
+        .await;
+    ran.with_context(|| format!("{}\n{}", site.trace(id), site.log()))?;
+    Ok(site.trace(id))
+}
+
 async fn only_base_is_left(vbox: &VirtualBox, site: &Site) -> Result<()> {
     site.until("the machine is gone", async || {
         vbox.machines().is_ok_and(|machines| machines == ["base"])
@@ -133,10 +150,8 @@ async fn a_job_runs_on_a_virtual_machine_which_is_gone_after() -> Result<()> {
     vbox.base_with_system("base", "ready")?;
     let options = r#""virtualbox-memory=1024", "virtualbox-cpu-count=2""#;
     let site = site(&vbox, options, SandboxOptions::default()).await?;
-    // The machine sees this host's loopback under an address of its own.
-    let gitlab = site.sandbox.url().replace("127.0.0.1", "10.0.2.2");
+    let clone_url = clone_url(&site);
     let text = std::fs::read_to_string(site.config())?;
-    let clone_url = format!("limit = 1\nclone_url = \"{gitlab}\"\n");
     let text = text
         .replace("limit = 1\n", &clone_url)
         .replace("IdleTime = 1\n", "IdleTime = 600\n");
@@ -149,12 +164,7 @@ async fn a_job_runs_on_a_virtual_machine_which_is_gone_after() -> Result<()> {
         "systemctl is-active springtide-dead-man",
     ];
     let id = site.sandbox.submit(job(&lines))?;
-    let ran = site
-        .sandbox
-        .wait_for(all(JobStatus::Success), PATIENCE)
-        .await;
-    ran.with_context(|| format!("{}\n{}", site.trace(id), site.log()))?;
-    let trace = site.trace(id);
+    let trace = succeeded(&site, id).await?;
     for part in ["cloud-amd64", "# app", "Server:", "\nactive"] {
         assert!(trace.contains(part), "no {part} in {trace}");
     }
@@ -205,9 +215,8 @@ async fn a_job_runs_in_containers_of_a_virtual_machine_that_pulls_from_a_mirror(
         r#""virtualbox-memory=1024", "virtualbox-cpu-count=2", "engine-registry-mirror={mirror}""#
     );
     let site = site(&vbox, &options, SandboxOptions::default()).await?;
-    let gitlab = site.sandbox.url().replace("127.0.0.1", "10.0.2.2");
+    let clone_url = clone_url(&site);
     let text = std::fs::read_to_string(site.config())?;
-    let clone_url = format!("limit = 1\nclone_url = \"{gitlab}\"\n");
     let docker = "  [runners.docker]\n  image = \"springtide/tiny:1\"\n  helper_image = \"springtide/base:1\"\n";
     let text = text
         .replace("shell+machine", "docker+machine")
@@ -223,12 +232,7 @@ async fn a_job_runs_in_containers_of_a_virtual_machine_that_pulls_from_a_mirror(
         "cat README.md",
         "test ! -e /usr/bin/git",
     ]))?;
-    let ran = site
-        .sandbox
-        .wait_for(all(JobStatus::Success), PATIENCE)
-        .await;
-    ran.with_context(|| format!("{}\n{}", site.trace(id), site.log()))?;
-    let trace = site.trace(id);
+    let trace = succeeded(&site, id).await?;
     for part in [
         "Pulling docker image springtide/tiny:1 ...",
         "in the image tiny",

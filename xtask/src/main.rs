@@ -114,6 +114,37 @@ fn demo(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     )
 }
 
+/// What tests and examples find by variables: plugins, the helper as it goes to machines, peers.
+struct Surroundings {
+    plugins: PathBuf,
+    helper: PathBuf,
+    peers: PathBuf,
+}
+
+impl Surroundings {
+    fn set_up(workspace: &Workspace) -> Result<Self> {
+        let helper = helper(workspace)?;
+        let mut peers = PathBuf::new();
+        step("Peers", || {
+            peers = peers::set_up()?;
+            Ok(())
+        })?;
+        Ok(Self {
+            plugins: workspace.plugins(),
+            helper,
+            peers,
+        })
+    }
+
+    /// Those of a command.
+    fn of<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("SPRINGTIDE_PLUGINS", &self.plugins)
+            .env(helper::VARIABLE, &self.helper)
+            .env(peers::VARIABLE, &self.peers)
+    }
+}
+
 /// The helper, as it goes to machines.
 fn helper(workspace: &Workspace) -> Result<PathBuf> {
     let mut at = PathBuf::new();
@@ -146,34 +177,24 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
         ]))
     })?;
     step("Build", build)?;
-    let helper = helper(workspace)?;
-    let mut at = PathBuf::new();
-    step("Peers", || {
-        at = peers::set_up()?;
-        Ok(())
-    })?;
+    let surroundings = Surroundings::set_up(workspace)?;
     step("Tests", || {
-        run::run(
-            cargo()
-                .args(["test", "--workspace"])
-                .env("SPRINGTIDE_PLUGINS", workspace.plugins())
-                .env(helper::VARIABLE, &helper)
-                .env(peers::VARIABLE, &at),
-        )
+        run::run(surroundings.of(cargo().args(["test", "--workspace"])))
     })?;
     if slow {
         step("Simulation, 10,000 seeds", || {
             sim(&["--seeds".to_owned(), "10000".to_owned()])
         })?;
         step("VirtualBox: fifty machines at once", || {
-            run::run(
-                cargo()
-                    .args(["test", "--workspace", "--test", "virtualbox", "--"])
-                    .arg("--ignored")
-                    .env("SPRINGTIDE_PLUGINS", workspace.plugins())
-                    .env(helper::VARIABLE, &helper)
-                    .env(peers::VARIABLE, &at),
-            )
+            let words = [
+                "test",
+                "--workspace",
+                "--test",
+                "virtualbox",
+                "--",
+                "--ignored",
+            ];
+            run::run(surroundings.of(cargo().args(words)))
         })?;
     }
     Ok(())
@@ -183,21 +204,14 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
 fn vm(workspace: &Workspace) -> Result<()> {
     step("Plugins", || plugins::build(workspace).map(drop))?;
     step("Build", build)?;
-    let helper = helper(workspace)?;
-    let mut at = PathBuf::new();
-    step("Peers", || {
-        at = peers::set_up()?;
-        peers::set_up_vm(&at)
-    })?;
+    let surroundings = Surroundings::set_up(workspace)?;
+    step("A disk to boot", || peers::set_up_vm(&surroundings.peers))?;
     step("A job on a virtual machine", || {
-        run::run(
-            cargo()
-                .args(["test", "--workspace", "--test", "vm", "--"])
-                .args(["--ignored", "--nocapture", "--test-threads", "1"])
-                .env("SPRINGTIDE_PLUGINS", workspace.plugins())
-                .env(helper::VARIABLE, &helper)
-                .env(peers::VARIABLE, &at),
-        )
+        let mut command = cargo();
+        command
+            .args(["test", "--workspace", "--test", "vm", "--"])
+            .args(["--ignored", "--nocapture", "--test-threads", "1"]);
+        run::run(surroundings.of(&mut command))
     })
 }
 
@@ -238,19 +252,11 @@ fn bench(workspace: &Workspace) -> Result<()> {
                 .env("SPRINGTIDE_PLUGINS", workspace.plugins()),
         )
     })?;
-    let helper = helper(workspace)?;
-    let mut at = PathBuf::new();
-    step("Peers", || {
-        at = peers::set_up()?;
-        Ok(())
-    })?;
+    let surroundings = Surroundings::set_up(workspace)?;
     step("Jobs", || {
-        run::run(
-            Command::new(workspace.target.join("release/examples/jobs"))
-                .env("SPRINGTIDE_PLUGINS", workspace.plugins())
-                .env(helper::VARIABLE, &helper)
-                .env(peers::VARIABLE, &at),
-        )
+        run::run(surroundings.of(&mut Command::new(
+            workspace.target.join("release/examples/jobs"),
+        )))
     })
 }
 
