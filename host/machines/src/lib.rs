@@ -18,7 +18,7 @@ pub use follow::{Follow, Output};
 pub use process::ProcessConnection;
 pub use springtide_helper::{
     ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
-    CacheSource, CacheUrl, Calls, Files, Hello, Level, Transfer, TransferEnd, Work, WorkEnd,
+    CacheSource, CacheUrl, Calls, Files, Hello, Level, REACH, Transfer, TransferEnd, Work, WorkEnd,
     WorkFile, WorkSignal, is_work_id,
 };
 pub use ssh::{

@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Server, refused, unreachable, until};
+use support::{Server, helper, refused, unreachable, until};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -210,10 +210,15 @@ async fn a_helper_that_does_not_run_there_is_refused() {
     let ssh = SshConnection::with_options(target, key, server.host_keys(), foreign, options);
     let why = refused(ssh.prepare().await);
     assert!(why.contains("does not run there"), "{why}");
+    let kind = std::env::consts::ARCH;
+    assert!(why.contains(&format!("foreign-{kind}")), "{why}");
     let left = fs::read_dir(server.path("home/.springtide"))
         .unwrap()
         .count();
     assert_eq!(left, 0, "it was left there");
+    // One for machines of its kind, beside that.
+    fs::copy(helper(), server.path(&format!("foreign-{kind}"))).unwrap();
+    ssh.prepare().await.unwrap();
 }
 
 #[tokio::test]
