@@ -71,21 +71,21 @@ fn clone_url(site: &Site) -> String {
 
 /// The trace of a job that has to succeed on an emulated machine.
 async fn succeeded(site: &Site, id: u64) -> Result<String> {
-    let ran = site
-        .sandbox
-        .wait_for(all(JobStatus::Success), PATIENCE)
-        .await;
-    ran.with_context(|| format!("{}\n{}", site.trace(id), site.log()))?;
-    Ok(site.trace(id))
+    let ended = site.sandbox.wait_for(over, PATIENCE).await;
+    ended.with_context(|| format!("{}\n{}", site.trace(id), site.log()))?;
+    let job = site.sandbox.job(id).context("no job")?;
+    let trace = site.trace(id);
+    assert_eq!(job.status, JobStatus::Success, "{trace}\n{}", site.log());
+    Ok(trace)
 }
 
 async fn only_base_is_left(vbox: &VirtualBox, site: &Site) -> Result<()> {
-    site.until("the machine is gone", async || {
+    // VBoxManage takes a machine off its list before it deletes the files.
+    site.until("the machine and its files are gone", async || {
         vbox.machines().is_ok_and(|machines| machines == ["base"])
+            && vbox.files().is_ok_and(|files| files.is_empty())
     })
-    .await?;
-    assert_eq!(vbox.files()?, [] as [std::path::PathBuf; 0]);
-    Ok(())
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

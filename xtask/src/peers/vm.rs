@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 const SUITE: &str = "bookworm";
-const PACKAGES: &str = "systemd-sysv,systemd-resolved,dbus,udev,openssh-server,cloud-init,docker.io,iptables,linux-image-cloud-amd64,ca-certificates,git,iproute2,netbase,sudo";
+const PACKAGES: &str = "systemd-sysv,systemd-resolved,dbus,udev,openssh-server,cloud-init,docker.io,apparmor,iptables,linux-image-cloud-amd64,ca-certificates,git,iproute2,netbase,sudo";
 const SIZE: u64 = 4 << 30;
 
 /// What makes a tree a machine: its root, its network, and first boots that do not look for a cloud.

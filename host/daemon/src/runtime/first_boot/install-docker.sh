@@ -2,7 +2,7 @@ install_docker() {
     if command -v apt-get > /dev/null; then
         export DEBIAN_FRONTEND=noninteractive
         apt-get -o DPkg::Lock::Timeout=300 update &&
-            apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends docker.io
+            apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends docker.io apparmor
     elif command -v dnf > /dev/null; then
         dnf -y install docker || dnf -y install moby-engine
     elif command -v yum > /dev/null; then
