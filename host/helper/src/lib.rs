@@ -13,4 +13,4 @@ pub use request::{
     ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
     CacheSource, CacheUrl, Calls, Files, Level, Transfer, TransferEnd,
 };
-pub use work::{SELF, Work, WorkEnd, WorkFile, WorkSignal, is_work_id};
+pub use work::{REACH, SELF, Work, WorkEnd, WorkFile, WorkSignal, is_work_id};

@@ -11,7 +11,7 @@ use crate::store::{BEGUN, Closed, END, ORDER, Order, PROCESSES, Processes, RESER
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
-use springtide_helper::{Ending, WorkEnd};
+use springtide_helper::{Ending, REACH, WorkEnd};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The variables of the helper that a work keeps.
+/// The variables of the helper that a work keeps, beside [`REACH`].
 const KEPT: [&str; 9] = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR",
 ];
@@ -100,11 +100,8 @@ fn run(order: &Order, mark: &str, inlet: io::PipeWriter) -> Result<Pid, String> 
             command.envs(environment);
         }
         None => {
-            let kept = KEPT.map(|key| (key, std::env::var_os(key)));
-            command.envs(
-                kept.into_iter()
-                    .filter_map(|(key, value)| Some((key, value?))),
-            );
+            let kept = KEPT.iter().chain(&REACH);
+            command.envs(kept.filter_map(|key| Some((key, std::env::var_os(key)?))));
         }
     }
     command.envs(&order.environment).env(MARK, mark);

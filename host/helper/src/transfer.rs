@@ -7,6 +7,7 @@ mod cache_save;
 mod http;
 mod multipart;
 mod pipe;
+mod proxy;
 mod retry;
 mod tcp;
 mod words;

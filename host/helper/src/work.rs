@@ -7,6 +7,19 @@ use std::fmt;
 /// As the first word of a program, the helper itself, wherever it is on its machine.
 pub const SELF: &str = "springtide-helper";
 
+/// The variables that say how others are reached: through which proxies, and whose certificates are
+/// trusted.
+pub const REACH: [&str; 8] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 /// What to run. It travels as one JSON object on the standard input of `springtide-helper start`,
 /// never as arguments, for its environment and files hold secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +32,7 @@ pub struct Work {
     /// Where it runs, absolute; made if it is missing.
     pub directory: String,
     /// Its environment. Of the helper's own only `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`,
-    /// `LANG`, `LC_ALL`, `TZ` and `TMPDIR` are kept, where this does not set them.
+    /// `LANG`, `LC_ALL`, `TZ`, `TMPDIR` and [`REACH`] are kept, where this does not set them.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// Its whole standard input.

@@ -135,6 +135,13 @@ impl Variables {
             .collect()
     }
 
+    /// Those of these that are set.
+    pub(crate) fn some(&self, names: &[&str]) -> BTreeMap<String, String> {
+        let set = names.iter().filter(|name| self.find(name).is_some());
+        set.map(|name| ((*name).to_owned(), self.get(name).replace('\0', "")))
+            .collect()
+    }
+
     /// Names that no shell can have, each once.
     pub(crate) fn unusable(&self) -> BTreeSet<&str> {
         self.list

@@ -7,6 +7,8 @@ use springtide_gitlab::{FailureReason, Final, FinalState, Remote, TraceSource};
 use springtide_jobs::RunOutcome;
 use std::time::Duration;
 use support::{Bench, job, script, shows, text, until, variable, with_after};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 fn success() -> RunOutcome {
     ended(Final {
@@ -578,6 +580,32 @@ async fn a_cache_whose_helper_is_killed_leaves_the_job_as_it_is() {
         "{trace}"
     );
     assert!(trace.contains("Job succeeded"), "{trace}");
+}
+
+#[tokio::test]
+async fn files_are_moved_through_the_proxy_that_a_job_names() {
+    let mut bench = Bench::new();
+    bench.settings.gitlab_url = "http://gitlab.test".into();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = proxy.local_addr().expect("its address");
+    let payload = job(json!({
+        "variables": [variable("http_proxy", &format!("http://user:word@{address}"))],
+        "steps": [{"name": "script", "script": ["echo kept >kept"]}],
+        "artifacts": [{
+            "paths": ["kept"], "artifact_type": "archive", "artifact_format": "zip",
+        }],
+    }));
+    let (trace, run) = bench.begin(&payload, false);
+    let running = tokio::spawn(run);
+    let (mut tunnel, _) = proxy.accept().await.expect("it is asked");
+    let mut head = [0; 256];
+    let read = tunnel.read(&mut head).await.expect("a request");
+    let head = String::from_utf8_lossy(&head[..read]);
+    assert!(head.starts_with("CONNECT gitlab.test:80 "), "{head}");
+    // Who hears nothing more tries again.
+    bench.abandon.cancel();
+    running.await.expect("no panic");
+    assert!(!text(&trace).contains("user:word"), "{}", text(&trace));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! those of the order; proxies come from the environment; no redirect is followed unseen.
 
 use super::Stop;
+use super::proxy::Proxies;
 use super::tcp::Forgiving;
 use rustls::crypto::CryptoProvider;
 use secrecy::{ExposeSecret, SecretString};
@@ -29,6 +30,7 @@ const CONNECT: Duration = Duration::from_secs(30);
 pub(super) struct Client {
     agent: Agent,
     gone: Arc<AtomicBool>,
+    proxies: Proxies,
     /// Whether there are certificates to trust at all.
     trusts: bool,
 }
@@ -43,8 +45,15 @@ impl Client {
     /// A client for the requests of one order.
     ///
     /// # Errors
-    /// Where the order's certificates can't be read.
+    /// Where the order's certificates, or an address of a proxy, can't be read.
     pub(super) fn new(calls: &Calls) -> Result<Self, Stop> {
+        let proxies = Proxies::of(|name| std::env::var(name).ok()).map_err(|name| {
+            // Not its value: there may be a password in it.
+            Stop::here(
+                "finding the proxy",
+                format!("{name} holds no address of one"),
+            )
+        })?;
         let mut roots: Vec<Certificate<'static>> = rustls_native_certs::load_native_certs()
             .certs
             .iter()
@@ -73,6 +82,7 @@ impl Client {
             .max_redirects_will_error(false)
             .user_agent(concat!("springtide-helper ", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
+            .proxy(None)
             .timeout_connect(Some(CONNECT))
             .timeout_await_100(Some(CONTINUE))
             .timeout_recv_response(seconds(calls.response_seconds))
@@ -90,13 +100,15 @@ impl Client {
         Ok(Self {
             agent: Agent::with_parts(config, connector, DefaultResolver::default()),
             gone,
+            proxies,
             trusts,
         })
     }
 
     /// Asks for something.
     pub(super) fn get(&self, url: &str, headers: &[(&str, &SecretString)]) -> Result<Answer, Stop> {
-        let mut request = self.agent.get(url);
+        let proxy = self.proxies.to(url).cloned();
+        let mut request = self.agent.get(url).config().proxy(proxy).build();
         for (name, value) in headers {
             request = request.header(*name, value.expose_secret());
         }
@@ -115,6 +127,8 @@ impl Client {
             Some(length) => self.agent.put(url).header("content-length", length),
             None => self.agent.post(url),
         };
+        let proxy = self.proxies.to(url).cloned();
+        request = request.config().proxy(proxy).build();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -2,5 +2,7 @@
 
 mod artifacts;
 mod cache;
+mod reach;
 mod server;
 mod support;
+mod tls;

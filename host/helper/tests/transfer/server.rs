@@ -1,8 +1,9 @@
 //! A server that is told what to answer, request by request, and keeps what it was sent.
 
+use super::tls::{Identity, TlsStream};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// A request as it came.
@@ -77,8 +78,21 @@ pub struct Server {
 impl Server {
     /// Answers in this order, and 500 after that.
     pub fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::that(None, replies)
+    }
+
+    /// The same by HTTPS.
+    pub fn with_tls(identity: &Identity, replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::that(Some(identity.server()), replies)
+    }
+
+    fn that(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        replies: impl IntoIterator<Item = Reply>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let replies: Arc<Mutex<VecDeque<Reply>>> =
             Arc::new(Mutex::new(replies.into_iter().collect()));
@@ -86,8 +100,16 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (kept, replies) = (Arc::clone(&kept), Arc::clone(&replies));
+                let stream = stream.unwrap();
+                let tls = tls.clone();
                 // A client that goes away ends its connection only.
-                std::thread::spawn(move || serve(stream.unwrap(), &kept, &replies));
+                std::thread::spawn(move || match tls {
+                    None => serve(stream.try_clone().ok()?, stream, &kept, &replies),
+                    Some(tls) => {
+                        let stream = TlsStream::new(tls, stream);
+                        serve(stream.clone(), stream, &kept, &replies)
+                    }
+                });
             }
         });
         Self { url, requests }
@@ -99,12 +121,12 @@ impl Server {
 }
 
 fn serve(
-    stream: TcpStream,
+    from: impl Read,
+    mut to: impl Write,
     kept: &Mutex<Vec<Request>>,
     replies: &Mutex<VecDeque<Reply>>,
 ) -> Option<()> {
-    let mut from = BufReader::new(stream.try_clone().ok()?);
-    let mut to = stream;
+    let mut from = BufReader::new(from);
     loop {
         let mut request = head(&mut from)?;
         let reply = replies.lock().unwrap().pop_front();
@@ -160,7 +182,7 @@ fn serve(
 }
 
 /// All at once: what is left of an answer in several pieces is lost when the connection is closed.
-fn send(to: &mut TcpStream, head: &str) -> Option<()> {
+fn send(to: &mut impl Write, head: &str) -> Option<()> {
     to.write_all(head.as_bytes()).ok()
 }
 

@@ -3,8 +3,9 @@
 use super::now;
 use crate::follow::{Heard, follow};
 use crate::progress::Stop;
+use crate::variables::Variables;
 use springtide_gitlab::Remote;
-use springtide_machines::{HelperError, Transfer, Work, WorkEnd, WorkFile, WorkSignal};
+use springtide_machines::{HelperError, REACH, Transfer, Work, WorkEnd, WorkFile, WorkSignal};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -64,6 +65,7 @@ pub(super) enum Attended {
 pub(super) struct Task {
     pub(super) program: Vec<String>,
     pub(super) stdin: Vec<u8>,
+    pub(super) environment: BTreeMap<String, String>,
     /// Written before it starts.
     pub(super) files: Vec<WorkFile>,
 }
@@ -74,15 +76,20 @@ impl Task {
         Self {
             program,
             stdin: script,
+            environment: BTreeMap::new(),
             files: Vec::new(),
         }
     }
 
-    /// Files that are moved.
-    pub(super) fn transfer(transfer: &Transfer) -> Result<Self, serde_json::Error> {
+    /// Files that are moved, through the job's own proxies.
+    pub(super) fn transfer(
+        transfer: &Transfer,
+        variables: &Variables,
+    ) -> Result<Self, serde_json::Error> {
         Ok(Self {
             program: TRANSFER.map(str::to_owned).to_vec(),
             stdin: serde_json::to_vec(transfer)?,
+            environment: variables.some(&REACH),
             files: Vec::new(),
         })
     }
@@ -146,7 +153,7 @@ impl<F: FnOnce() + Send> super::Runner<F> {
                 id: id.clone(),
                 program: task.program,
                 directory: directory.to_owned(),
-                environment: BTreeMap::new(),
+                environment: task.environment,
                 stdin: task.stdin,
                 files: task.files,
                 spool_limit: self

@@ -246,7 +246,7 @@ impl<F: FnOnce() + Send> Runner<F> {
         transfer: &Transfer,
         limits: Limits,
     ) -> Result<Moved, RunOutcome> {
-        let task = match Task::transfer(transfer) {
+        let task = match Task::transfer(transfer, &plan.variables) {
             Ok(task) => task,
             Err(error) => return Err(self.lost(format!("writing a transfer as JSON: {error}"))),
         };
