@@ -20,7 +20,7 @@ pub fn socket() -> String {
 }
 
 /// The helper without libraries of this host's, as images of all kinds can run it.
-fn helper() -> PathBuf {
+pub fn helper() -> PathBuf {
     let helper = std::env::var_os("SPRINGTIDE_HELPER");
     helper.map(PathBuf::from).expect(
         "SPRINGTIDE_HELPER is not set: run `cargo xtask test`, or set it to what `cargo xtask helper` prints",
@@ -119,4 +119,10 @@ pub fn tidy(bench: &Bench) {
 /// Fields of a job in an image.
 pub fn image(name: &str) -> Value {
     json!({"image": {"name": name}})
+}
+
+/// This host's address on the engine's own network.
+pub fn host() -> String {
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    docker(&["network", "inspect", "bridge", "--format", format])
 }

@@ -9,7 +9,7 @@ pub use built::helper;
 use serde_json::{Value, json};
 use springtide_gitlab::{Payload, Remote, TraceSource};
 use springtide_jobs::{JobRun, JobSettings, JobTrace, RunOutcome, TraceOptions, run};
-use springtide_machines::{HelperClient, ProcessConnection};
+use springtide_machines::{Connection, HelperClient, ProcessConnection};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub const TOKEN: &str = "glcbt-1_this-is-the-jobs-token";
 pub struct Bench {
     pub machine: TempDir,
     pub helper: PathBuf,
+    /// The way to the machine, where it is another than a process on this host.
+    pub way: Option<Arc<dyn Connection>>,
     pub job: TempDir,
     pub remote: watch::Sender<Remote>,
     pub abandon: CancellationToken,
@@ -39,6 +41,7 @@ impl Bench {
         Self {
             machine: tempfile::tempdir().expect("a directory"),
             helper: helper().to_owned(),
+            way: None,
             job: tempfile::tempdir().expect("a directory"),
             remote: watch::Sender::new(Remote::Running),
             abandon: CancellationToken::new(),
@@ -73,10 +76,14 @@ impl Bench {
     ) {
         let trace = self.trace(payload);
         let started = Arc::clone(&self.started);
+        let connection = match &self.way {
+            Some(way) => Arc::clone(way),
+            None => Arc::new(ProcessConnection::new(&self.helper, self.machine.path())),
+        };
         let job = JobRun {
             payload: payload.clone(),
             directory: self.job.path().to_owned(),
-            connection: Arc::new(ProcessConnection::new(&self.helper, self.machine.path())),
+            connection,
             settings: self.settings.clone(),
             trace: Arc::clone(&trace),
             remote: self.remote.subscribe(),
