@@ -11,7 +11,7 @@ pub(crate) use runner::short_token;
 
 use crate::report::{Report, Span};
 use crate::walk::{Found, choose};
-use crate::{Config, LogFormat, LogLevel, Runner, Severity, schema, walk};
+use crate::{Config, LogFormat, LogLevel, Runner, SessionServer, Severity, schema, walk};
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -29,6 +29,12 @@ pub(crate) struct World<'w> {
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// The default of `shutdown_timeout`.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The port of `[session_server]` where none is written.
+const SESSION_PORT: u16 = 8093;
+
+/// The default of `session_timeout`.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(1800);
+
 /// The default of `connection_max_age`.
 const CONNECTION_MAX_AGE: Duration = Duration::from_secs(15 * 60);
 /// The port of metrics that GitLab Runner takes where none is given.
@@ -142,12 +148,35 @@ fn global(root: &Found, report: &mut Report) -> Config {
                 .unwrap_or(CONNECTION_MAX_AGE),
         )
         .filter(|age| !age.is_zero()),
+        sessions: sessions(root, report),
         springtide: ours::springtide(root, report),
         plugins: ours::plugins(root, &credentials, report),
         credentials,
         runners: Vec::new(),
         unusable: Vec::new(),
     }
+}
+
+/// `register` of GitLab Runner's writes a table that listens nowhere.
+fn sessions(root: &Found, report: &mut Report) -> Option<SessionServer> {
+    let found = root.table("session_server")?;
+    let listen = address(found, "listen_address", Some(SESSION_PORT), report)?;
+    let advertise = match found.has("advertise_address") {
+        true => address(found, "advertise_address", Some(SESSION_PORT), report)?,
+        false => listen.clone(),
+    };
+    if advertise.starts_with("0.0.0.0:") || advertise.starts_with("[::]:") {
+        report.warning(
+            &found.at("listen_address"),
+            "`listen_address` of [session_server] is every address of this host, and none that GitLab could come to",
+            "write advertise_address = and the host and port that GitLab reaches it by",
+        );
+    }
+    Some(SessionServer {
+        listen,
+        advertise,
+        timeout: seconds(found, "session_timeout").unwrap_or(SESSION_TIMEOUT),
+    })
 }
 
 /// Whole seconds; 0 is a missing one, as in GitLab Runner.

@@ -43,7 +43,8 @@ pub use source::Source;
 pub use system_id::{SystemId, system_id};
 pub use types::{
     Config, Credential, CredentialKind, Executor, Grants, Hidden, HttpGrant, LogFormat, LogLevel,
-    PluginEntry, PolicyEntry, PoolTable, Queue, Runner, Springtide, ToolGrant, Unusable, Webhook,
+    PluginEntry, PolicyEntry, PoolTable, Queue, Runner, SessionServer, Springtide, ToolGrant,
+    Unusable, Webhook,
 };
 
 use build::{Read, World};

@@ -30,6 +30,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How long an idle connection to GitLab is kept; `None` keeps it for good. Missing: 15 min.
     pub connection_max_age: Option<Duration>,
+    /// `[session_server]`, where it listens.
+    pub sessions: Option<SessionServer>,
     /// `[springtide]`.
     pub springtide: Springtide,
     /// `[plugins.ID]`.
@@ -40,6 +42,17 @@ pub struct Config {
     pub runners: Vec<Runner>,
     /// What the others say of plugins.
     pub unusable: Vec<Unusable>,
+}
+
+/// `[session_server]`: where GitLab comes for the terminals of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionServer {
+    /// `listen_address`, `host:port`; without a port, 8093 was added.
+    pub listen: String,
+    /// `advertise_address`: where GitLab finds it. Missing: `listen_address`.
+    pub advertise: String,
+    /// `session_timeout`: how long a job that is over waits for who has its terminal. Missing: 30 min.
+    pub timeout: Duration,
 }
 
 /// What a runner that can't be used says of plugins, so that all its problems are told at once.

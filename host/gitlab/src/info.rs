@@ -110,9 +110,13 @@ pub const FEATURES: &[(&str, Claim, &str)] = &[
         "as images and services are",
     ),
     ("shared", No, "a machine runs one job at a time"),
-    ("session", No, "there is no session server"),
-    ("terminal", No, "there is no session server"),
-    ("proxy", No, "there is no session server"),
+    (
+        "session",
+        InContainers,
+        "a request says where a job's terminal is, where `[session_server]` listens",
+    ),
+    ("terminal", InContainers, "a shell in the job's container"),
+    ("proxy", No, "services are not led to the session server"),
     ("multi_build_steps", Yes, "each step is a stage of its own"),
     ("native_steps_integration", No, "there is no step runner"),
     (
@@ -199,7 +203,12 @@ mod tests {
             assert_eq!(info.features.get(undone), Some(&false), "{undone}");
         }
         let info = Info::new("docker+machine", "bash");
-        for (feature, claimed) in [("session", false), ("image", true), ("services", true)] {
+        for (feature, claimed) in [
+            ("session", true),
+            ("proxy", false),
+            ("image", true),
+            ("services", true),
+        ] {
             assert_eq!(info.features.get(feature), Some(&claimed), "{feature}");
         }
     }

@@ -30,7 +30,7 @@ pub use job::JobLine;
 pub use observe::{Answered, Endpoint, Observer};
 pub use payload::*;
 pub use reason::FailureReason;
-pub use request::{JobAnswer, JobRequestOutcome, RunnerIdentity};
+pub use request::{JobAnswer, JobRequestOutcome, RunnerIdentity, SessionInfo};
 pub use retry::{MAX_ATTEMPTS, retriable, retry_wait};
 pub use runners::{Credentials, Registration, is_authentication_token};
 pub use sender::{Delivered, PART, SenderOptions, TraceSender};

@@ -74,6 +74,26 @@ struct Body<'a> {
     system_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_update: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionBody<'a> {
+    url: &'a str,
+    certificate: &'a str,
+    authorization: &'a str,
+}
+
+/// Where GitLab finds the terminal of the job that a request may bring.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// What comes before `/exec`.
+    pub url: String,
+    /// The server's certificate, PEM.
+    pub certificate: String,
+    /// What the header `Authorization` has to be.
+    pub authorization: SecretString,
 }
 
 impl Client {
@@ -86,12 +106,18 @@ impl Client {
         &self,
         runner: &RunnerIdentity,
         last_update: Option<&str>,
+        session: Option<&SessionInfo>,
     ) -> JobAnswer {
         let body = Body {
             info: &runner.info,
             token: runner.token.expose_secret(),
             system_id: &runner.system_id,
             last_update: last_update.filter(|value| !value.is_empty()),
+            session: session.map(|session| SessionBody {
+                url: &session.url,
+                certificate: &session.certificate,
+                authorization: session.authorization.expose_secret(),
+            }),
         };
         let token = ("runner-token", &runner.token);
         let asked = Ask::json(

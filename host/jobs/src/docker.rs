@@ -16,6 +16,7 @@ mod names;
 mod pod;
 mod reference;
 mod services;
+mod terminal;
 mod volumes;
 
 pub(crate) use auth::own_file as own_auth_file;

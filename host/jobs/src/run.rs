@@ -11,6 +11,7 @@ use crate::follow::persist;
 use crate::plan::Plan;
 use crate::progress::{Cause, Failure, Progress, Stage, Stop, final_of};
 use crate::settings::JobSettings;
+use crate::terminal::Door;
 use crate::words;
 use attend::{Attended, Ended, Limits};
 use springtide_gitlab::{Final, Payload, Remote};
@@ -44,6 +45,8 @@ pub struct JobRun {
     pub remote: watch::Receiver<Remote>,
     /// Lets go of the job: what runs is killed.
     pub abandon: CancellationToken,
+    /// Where a person may come in while it runs, in containers.
+    pub door: Option<Door>,
     /// Whether it may run on this machine already; if so it is followed from where it was.
     pub resume: bool,
 }
@@ -195,6 +198,7 @@ impl<F: FnOnce() + Send> Runner<F> {
                 Stage::Keep { index } => self.keep(plan, index).await?,
                 Stage::Upload { index } => self.upload(plan, index).await?,
                 Stage::Cleanup => {
+                    self.see_off().await;
                     self.cleanup(plan).await;
                     return Ok(());
                 }

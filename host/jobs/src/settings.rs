@@ -83,6 +83,8 @@ pub struct JobSettings {
     pub machine_name: String,
     /// This program's version.
     pub version: String,
+    /// How long a job that is over waits for a person who has its terminal.
+    pub terminal_timeout: Duration,
     /// How long a script that was told to end may take before it is killed.
     pub grace: Duration,
     /// How long a machine may stay out of reach before it is taken for lost.
@@ -116,6 +118,7 @@ impl Default for JobSettings {
             system_id: String::new(),
             machine_name: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            terminal_timeout: Duration::from_secs(1800),
             grace: Duration::from_secs(10),
             lost_after: Duration::from_secs(300),
         }

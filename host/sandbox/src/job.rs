@@ -155,6 +155,7 @@ pub(crate) struct Job {
     pub(crate) trace: Trace,
     /// Whether a part of the trace was marked as what only developers may read.
     pub(crate) debug_trace: bool,
+    pub(crate) session: Option<SessionView>,
     pub(crate) artifacts: Vec<Artifact>,
     pub(crate) times: Times,
     pub(crate) exit_code: Option<i64>,
@@ -202,6 +203,7 @@ impl Job {
             failure_reason: self.failure_reason.clone(),
             trace_bytes: self.trace.len(),
             debug_trace: self.debug_trace,
+            session: self.session.clone(),
             artifacts: self
                 .artifacts
                 .iter()
@@ -223,6 +225,17 @@ impl Job {
             },
         }
     }
+}
+
+/// Where a job's terminal is, as the runner that took the job said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// What comes before `/exec`.
+    pub url: String,
+    /// The server's certificate, PEM.
+    pub certificate: String,
+    /// What the header `Authorization` has to be.
+    pub authorization: String,
 }
 
 /// A job as it is shown.
@@ -262,6 +275,9 @@ pub struct JobView {
     /// Whether the runner marked its trace as one of `CI_DEBUG_TRACE`, which only developers may read.
     #[serde(default)]
     pub debug_trace: bool,
+    /// Where its terminal is, by the request that took it.
+    #[serde(default)]
+    pub session: Option<SessionView>,
     /// What was uploaded.
     pub artifacts: Vec<ArtifactView>,
     /// When what happened.

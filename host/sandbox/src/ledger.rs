@@ -214,6 +214,7 @@ impl Ledger {
                 assignments: 0,
                 trace: Trace::default(),
                 debug_trace: false,
+                session: None,
                 artifacts: Vec::new(),
                 times: Times {
                     created: now,

@@ -31,7 +31,7 @@ mod wait;
 mod webhooks;
 
 pub use faults::{BadFault, Endpoint, Fault, FaultKind};
-pub use job::{ArtifactView, JobStatus, JobView, Timings};
+pub use job::{ArtifactView, JobStatus, JobView, SessionView, Timings};
 pub use options::{RunnerSeed, SandboxOptions, Webhook};
 pub use runner::{ManagerView, RunnerView};
 pub use server::Sandbox;

@@ -330,7 +330,13 @@ fn take(
     let two_phase = asked.feature("two_phase_job_commit");
     let job = ledger
         .assign(runner, system_id, graceful, two_phase, now)
-        .and_then(|job| payload(ledger, job, now));
+        .and_then(|job| {
+            let session = asked.body().get("session").cloned();
+            if let Some(taken) = ledger.jobs.get_mut(&job) {
+                taken.session = session.and_then(|session| serde_json::from_value(session).ok());
+            }
+            payload(ledger, job, now)
+        });
     let Some(mut job) = job else {
         return nothing(&value);
     };

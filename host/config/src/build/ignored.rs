@@ -55,13 +55,6 @@ const DOCKER: [Ignored; 3] = [
 /// Notes of the keys before the runners.
 pub(super) fn of_file(root: &Found, report: &mut Report) {
     note(root, &ROOT, report);
-    // `register` of GitLab Runner's writes one that listens nowhere.
-    if let Some(sessions) = root.table("session_server")
-        && sessions.has("listen_address")
-    {
-        let none = "there are no interactive web terminals";
-        note(root, &[("session_server", none)], report);
-    }
     if let Some(machine) = root.table("machine") {
         let both = [("shutdown_drain", TAKEN_OVER), ("heartbeat", TAKEN_OVER)];
         note(machine, &both, report);

@@ -128,9 +128,11 @@ async fn answers_of_gitlab_are_counted_by_endpoint_and_status() {
         system_id: runner.system_id.clone(),
         info: Info::new("shell+machine", "bash"),
     };
-    client.request_job(&identity("glrt-nobody"), None).await;
+    client
+        .request_job(&identity("glrt-nobody"), None, None)
+        .await;
     let known = identity("glrt-sandbox-token");
-    let JobRequestOutcome::Job(job) = client.request_job(&known, None).await.outcome else {
+    let JobRequestOutcome::Job(job) = client.request_job(&known, None, None).await.outcome else {
         panic!("no job came");
     };
     let line = JobLine::new(client.clone(), job.key(), known.info.clone());
@@ -141,10 +143,10 @@ async fn answers_of_gitlab_are_counted_by_endpoint_and_status() {
     // What GitLab answers through a client of its own is told to nobody.
     Client::new(ClientOptions::new(sandbox.url()))
         .unwrap()
-        .request_job(&known, None)
+        .request_job(&known, None, None)
         .await;
     sandbox.shutdown().await;
-    client.request_job(&known, None).await;
+    client.request_job(&known, None, None).await;
     let text = metrics.text().unwrap();
     let counted: Vec<&str> = text
         .lines()

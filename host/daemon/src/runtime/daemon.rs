@@ -7,6 +7,7 @@ use super::plugins::Installed;
 use super::pool::{self, Common, Order, Started};
 use super::pools::Pools;
 use super::reach::Ways;
+use super::sessions::Sessions;
 use super::setup::Setup;
 use super::share::{Demand, shares};
 use super::slots::{Slots, Turns};
@@ -115,6 +116,10 @@ impl Daemon {
             exporter::serve(address, metrics.clone(), pools.clone(), slots.clone()).await?;
         }
         let plugins = Installed::start(config, &directory, beside.clone(), metrics.clone()).await?;
+        let sessions = match &config.sessions {
+            Some(settings) => Some(Sessions::serve(settings).await?),
+            None => None,
+        };
         let helper = match &config.springtide.helper {
             Some(helper) => helper.clone(),
             None => paths::shipped("springtide-helper"),
@@ -153,6 +158,7 @@ impl Daemon {
             slots,
             turns: Turns::default(),
             ways,
+            sessions,
             interrupt: CancellationToken::new(),
             claims: std::sync::Mutex::default(),
         });

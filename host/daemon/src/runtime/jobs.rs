@@ -9,6 +9,7 @@ mod run;
 
 use super::job_dir::{JobDir, JobDirs};
 use super::reach::Ways;
+use super::sessions::{Session, Sessions};
 use super::setup::Setup;
 use super::slots::{Slot, Slots, Turns};
 use super::troubles::Troubles;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub turns: Turns,
     /// The ways to machines.
     pub ways: Ways,
+    /// Where terminals of jobs are served, if they are.
+    pub sessions: Option<Sessions>,
     /// The metrics.
     pub metrics: Metrics,
     /// The runner in metrics.
@@ -98,6 +101,8 @@ struct Active {
     _slot: Option<Slot>,
     trace: Option<Arc<JobTrace>>,
     sender: Option<TraceSender>,
+    /// Where GitLab comes for its terminal; none of a job that an earlier daemon took.
+    session: Option<Session>,
     /// Ends the task that keeps it alive while it waits.
     keeping: Option<CancellationToken>,
     /// It runs at GitLab already.

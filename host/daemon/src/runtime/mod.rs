@@ -20,6 +20,7 @@ pub mod pools;
 pub mod reach;
 pub mod scope;
 pub mod secrets;
+pub mod sessions;
 pub mod setup;
 pub mod share;
 pub mod slots;

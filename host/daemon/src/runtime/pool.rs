@@ -16,6 +16,7 @@ use super::plugins::Installed;
 use super::policies::{self, Policies};
 use super::pools::{PoolHandle, Pools};
 use super::reach::Ways;
+use super::sessions::Sessions;
 use super::setup::Setup;
 use super::slots::{Slots, Turns};
 use super::troubles::Troubles;
@@ -65,6 +66,8 @@ pub struct Common {
     pub turns: Turns,
     /// The ways to machines.
     pub ways: Ways,
+    /// Where terminals of jobs are served, if they are.
+    pub sessions: Option<Sessions>,
     /// The user data of machines.
     pub boots: Boots,
     /// No more time: jobs that run are ended.
@@ -303,6 +306,7 @@ impl Starting {
             slots: common.slots.clone(),
             turns: common.turns.clone(),
             ways: common.ways.clone(),
+            sessions: common.sessions.clone(),
             metrics: common.metrics.clone(),
             labels: labels.clone(),
             taken,

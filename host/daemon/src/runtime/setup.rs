@@ -27,6 +27,8 @@ pub struct Setup {
     pub shell: Shell,
     /// Where caches are shared.
     pub cache: Option<Arc<Store>>,
+    /// How long a job that is over waits for who has its terminal.
+    terminal_timeout: Option<Duration>,
     /// The certificates of `tls-ca-file`, which machines trust as well.
     pub ca: Option<String>,
 }
@@ -72,6 +74,7 @@ impl Setup {
             step: config.poll_interval(),
             shell,
             cache: cache(runner),
+            terminal_timeout: config.sessions.as_ref().map(|sessions| sessions.timeout),
             ca,
             runner: runner.clone(),
         })
@@ -107,7 +110,9 @@ impl Setup {
             }),
             _ => None,
         };
+        let default = JobSettings::default();
         JobSettings {
+            terminal_timeout: self.terminal_timeout.unwrap_or(default.terminal_timeout),
             docker,
             shell: self.shell,
             builds_dir: runner.builds_dir.clone(),
@@ -130,7 +135,7 @@ impl Setup {
             runner_short_token: runner.short_token().to_owned(),
             system_id: self.identity.system_id.clone(),
             machine_name: machine.name.clone(),
-            ..JobSettings::default()
+            ..default
         }
     }
 

@@ -46,7 +46,7 @@ pub fn job() -> JobSpec {
 
 /// Takes a job that is there.
 pub async fn take(client: &Client) -> Payload {
-    match client.request_job(&runner(), None).await.outcome {
+    match client.request_job(&runner(), None, None).await.outcome {
         JobRequestOutcome::Job(job) => *job,
         other => panic!("{other:?}"),
     }

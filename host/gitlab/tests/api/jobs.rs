@@ -11,11 +11,12 @@ use crate::common::*;
 async fn a_job_is_asked_for_and_the_next_request_is_held_until_there_is_one() {
     let sandbox = sandbox(|o| o.long_poll = PATIENCE).await;
     let client = client(sandbox.url());
-    let first = client.request_job(&runner(), None).await;
+    let first = client.request_job(&runner(), None, None).await;
     assert!(matches!(first.outcome, JobRequestOutcome::Nothing));
     let known = first.last_update.expect("a value");
     let (client2, waiting) = (client.clone(), known.clone());
-    let held = tokio::spawn(async move { client2.request_job(&runner(), Some(&waiting)).await });
+    let held =
+        tokio::spawn(async move { client2.request_job(&runner(), Some(&waiting), None).await });
     let id = sandbox.submit(job()).expect("a job");
     let answer = held.await.expect("an answer");
     // GitLab names no new value with a job; the old one makes it look again.
@@ -34,7 +35,7 @@ async fn each_refusal_is_told_apart() {
     let client = client(sandbox.url());
     let ask = async |kind| {
         sandbox.fault(Fault::times(Endpoint::Request, kind, 1));
-        client.request_job(&runner(), None).await.outcome
+        client.request_job(&runner(), None, None).await.outcome
     };
     assert!(matches!(
         ask(FaultKind::Status(403)).await,
@@ -77,7 +78,7 @@ async fn each_refusal_is_told_apart() {
 async fn an_unknown_token_is_forbidden() {
     let sandbox = sandbox(|_| {}).await;
     let answer = client(sandbox.url())
-        .request_job(&runner_with("glrt-unknown"), None)
+        .request_job(&runner_with("glrt-unknown"), None, None)
         .await;
     assert!(matches!(answer.outcome, JobRequestOutcome::Forbidden(_)));
 }

@@ -45,7 +45,10 @@ fn json(status: StatusCode, text: impl Into<Body>) -> Response {
 
 async fn asked(url: &str) -> JobRequestOutcome {
     let client = client(url);
-    client.request_job(&runner_with(SECRET), None).await.outcome
+    client
+        .request_job(&runner_with(SECRET), None, None)
+        .await
+        .outcome
 }
 
 #[tokio::test]
@@ -135,7 +138,10 @@ async fn a_gitlab_that_says_nothing_is_given_up() {
         response_timeout: Duration::from_millis(200),
         ..ClientOptions::new(url)
     });
-    let answer = client.expect("a client").request_job(&runner(), None).await;
+    let answer = client
+        .expect("a client")
+        .request_job(&runner(), None, None)
+        .await;
     assert!(matches!(
         answer.outcome,
         JobRequestOutcome::Failed(GitlabError::Unreachable { .. })
@@ -186,7 +192,7 @@ async fn no_token_is_in_a_log_an_error_or_a_debug_text() {
         let client = client(&url);
         let (runner, token) = (runner_with(SECRET), SECRET.into());
         let info = Info::new("shell+machine", "bash");
-        let answer = client.request_job(&runner, None).await;
+        let answer = client.request_job(&runner, None, None).await;
         let verified = client.verify(&runner).await;
         let made = client
             .register(&token, &info, &Registration::default())

@@ -242,7 +242,7 @@ impl Pod {
         self.names.container("predefined")
     }
 
-    fn build(&self) -> String {
+    pub(super) fn build(&self) -> String {
         self.names.container("build")
     }
 

@@ -8,6 +8,7 @@ use crate::plan::Plan;
 use crate::progress::{Cause, Failure, Stage, Stop};
 use crate::words;
 use springtide_machines::WorkEnd;
+use std::time::Duration;
 
 /// What a script is ended with that the kernel killed.
 const KILLED: i32 = 137;
@@ -117,6 +118,39 @@ impl<F: FnOnce() + Send> Runner<F> {
                 "the container was out of memory, and the kernel killed a process in it: `memory` in [runners.docker] is its limit",
             ));
         }
+    }
+
+    /// Lets a person in.
+    pub(super) fn open_door(&self, plan: &Plan) {
+        if let (Some(door), Some(pod)) = (&self.run.door, &self.pod) {
+            door.open(pod.terminal(&plan.project));
+        }
+    }
+
+    /// Waits for who is in, as long as he and the job may, and shuts the door. The words are GitLab
+    /// Runner's.
+    pub(super) async fn see_off(&self) {
+        let Some(door) = &self.run.door else { return };
+        if door.is_visited() {
+            let limit = self.run.settings.terminal_timeout.min(self.time_left());
+            let shown = words::go_duration(Duration::from_secs_f64(limit.as_secs_f64().round()));
+            let say = |line: &str| self.run.trace.write(&words::plain(line));
+            say(&format!(
+                "Terminal is connected, will time out in {shown}..."
+            ));
+            let from_outside = Limits {
+                by_job: false,
+                ..Limits::of_job(None)
+            };
+            tokio::select! {
+                () = door.left() => say("Terminal disconnected"),
+                () = tokio::time::sleep(limit) => say(&format!(
+                    "terminal session timed out (maximum time allowed - {shown})"
+                )),
+                _ = self.stopped(from_outside) => say("Terminal disconnected"),
+            }
+        }
+        door.shut();
     }
 
     /// Removes the job's containers, and before that what must not stay in a volume that does.

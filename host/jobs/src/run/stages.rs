@@ -224,6 +224,7 @@ impl<F: FnOnce() + Send> Runner<F> {
             self.progress.ran = true;
             self.save().await;
         }
+        self.open_door(plan);
         let first = self.started.is_some();
         let limits = Limits::of_job(plan.script_timeout());
         let task = self.script(plan.step(step));

@@ -8,7 +8,7 @@ pub mod engine;
 pub use built::helper;
 use serde_json::{Value, json};
 use springtide_gitlab::{Payload, Remote, TraceSource};
-use springtide_jobs::{JobRun, JobSettings, JobTrace, RunOutcome, TraceOptions, run};
+use springtide_jobs::{Door, JobRun, JobSettings, JobTrace, RunOutcome, TraceOptions, run};
 use springtide_machines::{Connection, HelperClient, ProcessConnection};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +31,7 @@ pub struct Bench {
     pub job: TempDir,
     pub remote: watch::Sender<Remote>,
     pub abandon: CancellationToken,
+    pub door: Door,
     pub settings: JobSettings,
     pub options: TraceOptions,
     pub started: Arc<AtomicUsize>,
@@ -45,6 +46,7 @@ impl Bench {
             job: tempfile::tempdir().expect("a directory"),
             remote: watch::Sender::new(Remote::Running),
             abandon: CancellationToken::new(),
+            door: Door::default(),
             settings: JobSettings {
                 runner_name: "elastic".into(),
                 runner_short_token: "abcdefgh".into(),
@@ -88,6 +90,7 @@ impl Bench {
             trace: Arc::clone(&trace),
             remote: self.remote.subscribe(),
             abandon: self.abandon.clone(),
+            door: Some(self.door.clone()),
             resume,
         };
         let count = move || {

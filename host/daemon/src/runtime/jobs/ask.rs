@@ -6,8 +6,10 @@ use crate::metrics::Queued;
 use crate::pool_loop::now;
 use crate::runtime::advice::jitter;
 use crate::runtime::job_dir::Origin;
+use crate::runtime::sessions::{Session, Sessions};
 use crate::runtime::setup::Setup;
 use crate::runtime::slots::Slot;
+use springtide_config::Executor;
 use springtide_control::RequestEnd;
 use springtide_gitlab::queue::TakenJob;
 use springtide_gitlab::{
@@ -29,13 +31,18 @@ impl Inner {
             true => self.asking().last_update.clone(),
             false => None,
         };
+        // Terminals are in containers alone.
+        let sessions = self.shared.sessions.as_ref();
+        let sessions = sessions.filter(|_| setup.runner.executor == Executor::DockerMachine);
+        let session = sessions.map(Sessions::begin);
+        let info = session.as_ref().map(Session::info);
         let answer = setup
             .client
-            .request_job(&setup.identity, last_update.as_deref())
+            .request_job(&setup.identity, last_update.as_deref(), info.as_ref())
             .await;
         self.note(&answer, &setup, begun);
         match answer.outcome {
-            JobRequestOutcome::Job(payload) => self.take(&setup, *payload, slot).await,
+            JobRequestOutcome::Job(payload) => self.take(&setup, *payload, slot, session).await,
             JobRequestOutcome::Unreadable(problem) => {
                 tracing::error!(runner = setup.runner.name, %problem, "a job can't be run");
                 if let Some(key) = problem.key {
@@ -102,7 +109,13 @@ impl Inner {
     }
 
     /// A job is GitLab's until it is on disk; if it can't be written it is failed there, not lost.
-    pub(super) async fn take(&self, setup: &Setup, payload: Payload, slot: Slot) -> RequestEnd {
+    pub(super) async fn take(
+        &self,
+        setup: &Setup,
+        payload: Payload,
+        slot: Slot,
+        session: Option<Session>,
+    ) -> RequestEnd {
         let id = JobId(payload.id);
         let origin = Origin {
             url: setup.client.options().url.clone(),
@@ -150,10 +163,14 @@ impl Inner {
             "a job was taken"
         );
         // One that is offered a second time is known already.
-        self.active().entry(id).or_insert_with(|| Active {
+        let mut active = self.active();
+        let known = active.entry(id).or_insert_with(|| Active {
             _slot: Some(slot),
             ..Active::default()
         });
+        // GitLab has the address that came last.
+        known.session = session;
+        drop(active);
         RequestEnd::Job(id)
     }
 

@@ -1,6 +1,6 @@
 //! A job on its machine, from its first stage to its end, or followed again after a restart.
 
-use super::{Inner, OUTCOME};
+use super::{Inner, OUTCOME, Session};
 use crate::pool_loop::Started;
 use springtide_control::{JobRecord, MachineRecord, RunEnd};
 use springtide_gitlab::{FailureReason, Remote};
@@ -69,6 +69,10 @@ impl Inner {
         };
         let setup = self.shared.setup();
         let let_go = abandon.clone();
+        let door = self
+            .active()
+            .get(&id)
+            .and_then(|at| at.session.as_ref().map(Session::door));
         let running = springtide_jobs::run(
             JobRun {
                 payload: job.payload.clone(),
@@ -78,6 +82,7 @@ impl Inner {
                 trace: trace.clone(),
                 remote: wanted,
                 abandon,
+                door,
                 resume,
             },
             move || started.now(),
