@@ -48,6 +48,25 @@ pub(crate) enum Fault {
     Job(Failure),
 }
 
+impl Fault {
+    /// Whether another try on the same machine may do.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Engine(_) => true,
+            Self::Job(failure) => failure.cause == Cause::System,
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Engine(error) => error.fmt(f),
+            Self::Job(failure) => f.write_str(&failure.said),
+        }
+    }
+}
+
 impl From<EngineError> for Fault {
     fn from(error: EngineError) -> Self {
         match error {

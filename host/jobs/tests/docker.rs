@@ -489,6 +489,28 @@ async fn an_engine_that_is_not_there_leaves_the_job_for_another_machine() {
 }
 
 #[tokio::test]
+async fn what_an_engine_refuses_is_tried_three_times() {
+    let mut bench = bench();
+    configure(&mut bench, |settings| {
+        settings.runtime = Some("nowhere".into());
+    });
+    let (outcome, trace) = bench.run(&script(&["true"])).await;
+    assert_eq!(
+        outcome,
+        failed(FailureReason::RunnerSystemFailure, None),
+        "{trace}"
+    );
+    for (line, times) in [
+        ("ERROR: Preparation failed: ", 2),
+        ("Will be retried in 3s ...", 2),
+        ("ERROR: Job failed (system failure): ", 1),
+    ] {
+        assert_eq!(trace.matches(line).count(), times, "{line}: {trace}");
+    }
+    assert_eq!(left(&bench), "");
+}
+
+#[tokio::test]
 async fn what_a_dead_manager_left_is_removed_before_the_next_job() {
     let bench = bench();
     let (trace, run) = bench.begin(&script(&["echo ready", "sleep 300"]), false);

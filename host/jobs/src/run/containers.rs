@@ -10,6 +10,11 @@ use crate::words;
 use springtide_machines::WorkEnd;
 use std::time::Duration;
 
+/// How often containers are tried for, and how long it is between: GitLab Runner's
+/// `PreparationRetries` and `PreparationRetryInterval`.
+const PREPARATIONS: u32 = 3;
+const PREPARE_AGAIN: Duration = Duration::from_secs(3);
+
 /// What a script is ended with that the kernel killed.
 const KILLED: i32 = 137;
 
@@ -25,6 +30,19 @@ impl<F: FnOnce() + Send> Runner<F> {
         let made = match &self.pod {
             Some(pod) => {
                 let make = async {
+                    for _ in 1..PREPARATIONS {
+                        persist(self.run.settings.lost_after, || pod.reach()).await?;
+                        match pod.set_up(trace).await {
+                            Err(fault) if fault.may_pass() => {
+                                trace.write(&words::error(&format!("Preparation failed: {fault}")));
+                                let wait = words::go_duration(PREPARE_AGAIN);
+                                trace
+                                    .write(&words::good(&format!("Will be retried in {wait} ...")));
+                                tokio::time::sleep(PREPARE_AGAIN).await;
+                            }
+                            made => return made,
+                        }
+                    }
                     persist(self.run.settings.lost_after, || pod.reach()).await?;
                     pod.set_up(trace).await
                 };
@@ -134,7 +152,7 @@ impl<F: FnOnce() + Send> Runner<F> {
         if door.is_visited() {
             let limit = self.run.settings.terminal_timeout.min(self.time_left());
             let shown = words::go_duration(Duration::from_secs_f64(limit.as_secs_f64().round()));
-            let say = |line: &str| self.run.trace.write(&words::plain(line));
+            let say = |line: &str| self.run.trace.write(&words::good(line));
             say(&format!(
                 "Terminal is connected, will time out in {shown}..."
             ));
