@@ -123,7 +123,7 @@ fn keys_that_are_read_and_not_obeyed_have_a_note() {
         "session_timeout",
         "listen_address = \":8093\", session_timeout",
     );
-    insta::assert_snapshot!(problems(&everywhere), @"1:36: warning: `listen_address` of [session_server] is every address of this host, and none that GitLab could come to; write advertise_address = and the host and port that GitLab reaches it by");
+    insta::assert_snapshot!(problems(&everywhere), @"1:37: warning: `listen_address` of [session_server] is every address of this host, and none that GitLab could come to; write advertise_address = and the host and port that GitLab reaches it by");
     let said = problems(&machine("MaxRemovalAttempts = 3"));
     insta::assert_snapshot!(said, @"11:1: note: `MaxRemovalAttempts` is read and not obeyed: a machine is removed until it is gone");
     let docker = |line: &str| {

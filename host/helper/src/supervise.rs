@@ -105,9 +105,14 @@ fn run(order: &Order, mark: &str, inlet: io::PipeWriter) -> Result<Pid, String> 
         }
     }
     command.envs(&order.environment).env(MARK, mark);
-    // SAFETY: between fork and exec only two system calls are made; nothing is allocated or locked.
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
     unsafe {
         command.pre_exec(|| {
+            // A manager that was started in the background ignores some of these, and no shell can
+            // undo for its script what it inherited: a cancel would not be heard.
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             rustix::process::setsid()?;
             // A supervisor that is killed takes the program with it: lost means that it ended.
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;

@@ -481,6 +481,46 @@ async fn a_machine_that_is_gone_says_so_and_does_not_come_back() {
     std::fs::create_dir(&path).unwrap();
 }
 
+#[test]
+fn signals_that_a_manager_ignores_reach_a_work() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = folder.path().to_str().expect("UTF-8");
+    let work = serde_json::json!({
+        "id": "w", "program": ["grep", "SigIgn", "/proc/self/status"], "directory": root,
+        "spool_limit": 1000,
+    });
+    let mut start = std::process::Command::new("sh")
+        .args(["-c", "trap '' HUP INT QUIT TERM; exec \"$@\"", "sh", HELPER])
+        .args(["--root", root, "start"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("sh");
+    let mut input = start.stdin.take().expect("its input");
+    std::io::Write::write_all(&mut input, work.to_string().as_bytes()).expect("written");
+    drop(input);
+    assert!(start.wait().expect("its end").success());
+    let followed = std::process::Command::new(HELPER)
+        .args(["--root", root, "follow", "w"])
+        .output()
+        .expect("the helper");
+    let said = String::from_utf8_lossy(&followed.stdout);
+    let ignored = said
+        .split("SigIgn:")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let ignored = ignored.and_then(|hex| u64::from_str_radix(&hex[..16], 16).ok());
+    let ignored = ignored.expect("a mask");
+    // A signal's bit is one below its number.
+    for signal in [1, 2, 3, 15] {
+        assert_eq!(
+            ignored >> (signal - 1) & 1,
+            0,
+            "signal {signal}: {ignored:x}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn hello_tells_the_protocol() {
     let bench = Bench::new();

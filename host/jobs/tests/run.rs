@@ -7,7 +7,7 @@ use springtide_gitlab::{FailureReason, Final, FinalState, Remote, TraceSource};
 use springtide_jobs::RunOutcome;
 use std::time::Duration;
 use support::{Bench, job, script, shows, text, until, variable, with_after};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 
 fn success() -> RunOutcome {
@@ -597,10 +597,10 @@ async fn files_are_moved_through_the_proxy_that_a_job_names() {
     }));
     let (trace, run) = bench.begin(&payload, false);
     let running = tokio::spawn(run);
-    let (mut tunnel, _) = proxy.accept().await.expect("it is asked");
-    let mut head = [0; 256];
-    let read = tunnel.read(&mut head).await.expect("a request");
-    let head = String::from_utf8_lossy(&head[..read]);
+    let (tunnel, _) = proxy.accept().await.expect("it is asked");
+    let mut head = String::new();
+    let mut tunnel = BufReader::new(tunnel);
+    tunnel.read_line(&mut head).await.expect("a request");
     assert!(head.starts_with("CONNECT gitlab.test:80 "), "{head}");
     // Who hears nothing more tries again.
     bench.abandon.cancel();
