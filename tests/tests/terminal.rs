@@ -122,6 +122,11 @@ async fn a_person_has_a_shell_in_a_job_and_the_job_waits_for_him_as_long_as_he_m
     let typed = "echo \"$((6 * 7)) in $FROM_IMAGE at $PWD\"\n";
     terminal.send(Message::binary(typed)).await?;
     shows(&mut terminal, "42 in tiny at /builds/team/app").await?;
+    // A terminal shows what is pasted into it.
+    let lines = "a line of some length that is pasted\n".repeat(10_000);
+    let pasted = format!("cat >/tmp/pasted <<END\n{lines}END\nwc -c </tmp/pasted\n");
+    terminal.send(Message::binary(pasted)).await?;
+    shows(&mut terminal, &format!("\r\n{}\r\n", lines.len())).await?;
     terminal.send(Message::binary("touch /tmp/go\n")).await?;
     site.jobs(all(JobStatus::Success)).await?;
     let trace = site.trace(id);

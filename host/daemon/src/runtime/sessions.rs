@@ -13,6 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::{SinkExt, StreamExt};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use secrecy::{ExposeSecret, SecretString};
@@ -43,6 +44,9 @@ const HANDSHAKES: usize = 64;
 
 /// What GitLab asks to speak.
 const PROTOCOL: &str = "terminal.gitlab.com";
+
+/// A message from GitLab, in bytes at most.
+const PASTE: usize = 4 << 20;
 
 /// A message to GitLab, in bytes at most.
 const MESSAGE: usize = 16 << 10;
@@ -247,6 +251,7 @@ async fn enter(
     match known.door.enter(PATIENCE).await {
         Ok((visit, terminal)) => upgrade
             .protocols([PROTOCOL])
+            .max_message_size(PASTE)
             .on_upgrade(move |socket| attend(socket, terminal, visit)),
         Err(NoEntry::NotOpen) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(NoEntry::Taken) => StatusCode::LOCKED.into_response(),
@@ -257,35 +262,38 @@ async fn enter(
     }
 }
 
-/// Passes on what is typed and shown, until either end leaves or the door is shut.
-async fn attend(mut socket: WebSocket, terminal: ByteStream, visit: Visit) {
+/// Passes on what is typed and shown, until either end leaves or the door is shut. Neither way waits
+/// for the other: a shell that is pasted into shows as much.
+async fn attend(socket: WebSocket, terminal: ByteStream, visit: Visit) {
     let (mut shown, mut typed) = tokio::io::split(terminal);
-    let mut buffer = vec![0; MESSAGE];
-    loop {
-        tokio::select! {
-            message = socket.recv() => {
-                let bytes = match message {
-                    Some(Ok(Message::Binary(bytes))) => bytes,
-                    Some(Ok(Message::Text(text))) => text.into(),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                };
-                if typed.write_all(&bytes).await.is_err() || typed.flush().await.is_err() {
-                    break;
-                }
+    let (mut to, mut from) = socket.split();
+    let typing = async {
+        while let Some(Ok(message)) = from.next().await {
+            let bytes = match message {
+                Message::Binary(bytes) => bytes,
+                Message::Text(text) => text.into(),
+                Message::Ping(_) | Message::Pong(_) => continue,
+                Message::Close(_) => break,
+            };
+            if typed.write_all(&bytes).await.is_err() || typed.flush().await.is_err() {
+                break;
             }
-            read = shown.read(&mut buffer) => {
-                let bytes = match read {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => buffer[..count].to_vec(),
-                };
-                if socket.send(Message::Binary(bytes.into())).await.is_err() {
-                    break;
-                }
-            }
-            () = visit.shut() => break,
         }
+    };
+    let showing = async {
+        let mut buffer = vec![0; MESSAGE];
+        while let Ok(count @ 1..) = shown.read(&mut buffer).await {
+            let bytes = buffer[..count].to_vec();
+            if to.send(Message::Binary(bytes.into())).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = typing => {}
+        () = showing => {}
+        () = visit.shut() => {}
     }
     // Who is gone hears it no more.
-    socket.send(Message::Close(None)).await.ok();
+    to.send(Message::Close(None)).await.ok();
 }
