@@ -150,7 +150,7 @@ impl Stage {
         };
         // It goes over the connection, and the other is much larger.
         bench.helper = engine::helper();
-        bench.settings.lost_after = Duration::from_secs(1);
+        bench.settings.lost_after = Duration::from_secs(2);
         bench.settings.grace = Duration::from_secs(20);
         // Volumes that are kept are one system's.
         bench.settings.system_id = format!("s_{}", bench.settings.machine_name);
@@ -158,10 +158,10 @@ impl Stage {
         let server = ssh::Server::start_with("SetEnv HOME=/");
         let times = SshTimes {
             connect: Duration::from_secs(1),
-            banner: Duration::from_secs(2),
+            banner: Duration::from_secs(3),
             login: Duration::from_secs(10),
             open: Duration::from_secs(10),
-            keepalive: Duration::from_secs(1),
+            keepalive: Duration::from_secs(2),
             ..SshTimes::default()
         };
         let options = SshOptions {
