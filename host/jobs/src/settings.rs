@@ -118,7 +118,7 @@ impl Default for JobSettings {
             system_id: String::new(),
             machine_name: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            terminal_timeout: Duration::from_secs(1800),
+            terminal_timeout: Duration::ZERO,
             grace: Duration::from_secs(10),
             lost_after: Duration::from_secs(300),
         }

@@ -28,7 +28,7 @@ pub struct Setup {
     /// Where caches are shared.
     pub cache: Option<Arc<Store>>,
     /// How long a job that is over waits for who has its terminal.
-    terminal_timeout: Option<Duration>,
+    terminal_timeout: Duration,
     /// The certificates of `tls-ca-file`, which machines trust as well.
     pub ca: Option<String>,
 }
@@ -63,6 +63,7 @@ impl Setup {
                     format!("`tls-ca-file`: reading {}: {error}", file.display())
                 })?),
             };
+        let sessions = config.sessions.as_ref();
         Ok(Setup {
             client: client.observed(metrics.observer(labels)),
             identity: RunnerIdentity {
@@ -74,7 +75,7 @@ impl Setup {
             step: config.poll_interval(),
             shell,
             cache: cache(runner),
-            terminal_timeout: config.sessions.as_ref().map(|sessions| sessions.timeout),
+            terminal_timeout: sessions.map_or(Duration::ZERO, |sessions| sessions.timeout),
             ca,
             runner: runner.clone(),
         })
@@ -110,9 +111,8 @@ impl Setup {
             }),
             _ => None,
         };
-        let default = JobSettings::default();
         JobSettings {
-            terminal_timeout: self.terminal_timeout.unwrap_or(default.terminal_timeout),
+            terminal_timeout: self.terminal_timeout,
             docker,
             shell: self.shell,
             builds_dir: runner.builds_dir.clone(),
@@ -135,7 +135,7 @@ impl Setup {
             runner_short_token: runner.short_token().to_owned(),
             system_id: self.identity.system_id.clone(),
             machine_name: machine.name.clone(),
-            ..default
+            ..JobSettings::default()
         }
     }
 

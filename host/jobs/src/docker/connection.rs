@@ -4,7 +4,7 @@ use super::engine::{Engine, EngineError, QUICK};
 use super::{HELPER, ROOT};
 use async_trait::async_trait;
 use bollard::container::LogOutput;
-use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::exec::CreateExecOptions;
 use futures_util::StreamExt;
 use springtide_machines::{ByteStream, ConnectError, Connection, Exit, HelperExit, HelperProcess};
 use std::io;
@@ -58,28 +58,8 @@ impl Connection for ContainerConnection {
             ..CreateExecOptions::default()
         };
         let call = format!("run a command in the container {}", self.container);
-        let container = self.container.as_str();
-        let made = self
-            .engine
-            .call(&call, QUICK, |docker| async move {
-                docker.create_exec(container, options).await
-            })
-            .await
-            .map_err(|error| self.unreached(error))?;
-        let id = made.id.clone();
-        let started = self
-            .engine
-            .call(&call, QUICK, |docker| async move {
-                docker.start_exec(&id, None).await
-            })
-            .await
-            .map_err(|error| self.unreached(error))?;
-        let StartExecResults::Attached { output, input } = started else {
-            return Err(self.unreached(EngineError::Failed {
-                call,
-                why: "it was started without its streams".into(),
-            }));
-        };
+        let started = self.engine.exec(&call, &self.container, options).await;
+        let (id, output, input) = started.map_err(|error| self.unreached(error))?;
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let said = Arc::clone(&stderr);
         let stdout = output.filter_map(move |part| {
@@ -98,7 +78,7 @@ impl Connection for ContainerConnection {
         });
         let exit = ExecExit {
             connection: self.clone(),
-            id: made.id,
+            id,
             stderr,
         };
         Ok(HelperProcess::new(

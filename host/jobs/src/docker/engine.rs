@@ -4,7 +4,9 @@ mod error;
 
 pub(crate) use error::EngineError;
 
+use bollard::container::LogOutput;
 use bollard::errors::Error;
+use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ImageInspect, NetworkCreateRequest,
     VolumeCreateRequest,
@@ -12,15 +14,23 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use bollard::{BollardRequest, ClientVersion, Docker};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use springtide_machines::Connection;
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWrite;
 use tokio::sync::OnceCell;
+
+/// What a command in a container puts out.
+pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+
+/// The input of a command in a container.
+pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// Where an engine listens that nothing else is said of.
 pub(crate) const SOCKET: &str = "/var/run/docker.sock";
@@ -137,6 +147,30 @@ impl Engine {
             within("tell its version", self.patience, agree).await
         };
         self.client.get_or_try_init(connect).await.cloned()
+    }
+
+    /// Starts a command in a container: its id, what it puts out and its input.
+    pub(super) async fn exec(
+        &self,
+        call: &str,
+        container: &str,
+        options: CreateExecOptions<String>,
+    ) -> Result<(String, Output, Input), EngineError> {
+        let made = self.call(call, QUICK, |docker| async move {
+            docker.create_exec(container, options).await
+        });
+        let id = made.await?.id;
+        let started = id.clone();
+        let started = self.call(call, QUICK, |docker| async move {
+            docker.start_exec(&started, None).await
+        });
+        match started.await? {
+            StartExecResults::Attached { output, input } => Ok((id, output, input)),
+            StartExecResults::Detached => Err(EngineError::Failed {
+                call: call.to_owned(),
+                why: "it was started without its streams".into(),
+            }),
+        }
     }
 
     /// The engine's architecture, as Go names it.

@@ -1,10 +1,10 @@
 //! A shell with a terminal in the build's container, for a person.
 
-use super::engine::{Engine, EngineError, QUICK};
+use super::engine::{Engine, EngineError};
 use super::{HELPER, Pod};
 use crate::terminal::Terminal;
 use async_trait::async_trait;
-use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::exec::CreateExecOptions;
 use futures_util::StreamExt;
 use springtide_machines::ByteStream;
 use std::io;
@@ -48,20 +48,7 @@ impl ContainerTerminal {
             ..CreateExecOptions::default()
         };
         let call = format!("start a terminal in the container {}", self.container);
-        let container = self.container.as_str();
-        let made = self.engine.call(&call, QUICK, |docker| async move {
-            docker.create_exec(container, options).await
-        });
-        let id = made.await?.id;
-        let started = self.engine.call(&call, QUICK, |docker| async move {
-            docker.start_exec(&id, None).await
-        });
-        let StartExecResults::Attached { output, input } = started.await? else {
-            return Err(EngineError::Failed {
-                call,
-                why: "it was started without its streams".into(),
-            });
-        };
+        let (_, output, input) = self.engine.exec(&call, &self.container, options).await?;
         let output =
             output.map(|part| part.map(|part| part.into_bytes()).map_err(io::Error::other));
         Ok(Box::new(tokio::io::join(StreamReader::new(output), input)))

@@ -30,10 +30,12 @@ impl<F: FnOnce() + Send> Runner<F> {
         let made = match &self.pod {
             Some(pod) => {
                 let make = async {
-                    for _ in 1..PREPARATIONS {
+                    let mut left = PREPARATIONS;
+                    loop {
+                        left -= 1;
                         persist(self.run.settings.lost_after, || pod.reach()).await?;
                         match pod.set_up(trace).await {
-                            Err(fault) if fault.may_pass() => {
+                            Err(fault) if left > 0 && fault.may_pass() => {
                                 trace.write(&words::error(&format!("Preparation failed: {fault}")));
                                 let wait = words::go_duration(PREPARE_AGAIN);
                                 trace
@@ -43,8 +45,6 @@ impl<F: FnOnce() + Send> Runner<F> {
                             made => return made,
                         }
                     }
-                    persist(self.run.settings.lost_after, || pod.reach()).await?;
-                    pod.set_up(trace).await
                 };
                 self.unless_stopped(make).await
             }
