@@ -24,6 +24,7 @@ impl Driver {
         let tool = ToolGrant {
             path: vbox.program().to_path_buf(),
             env: vbox.env(),
+            concurrency: Some(1),
             ..ToolGrant::default()
         };
         let grants = Grants {
@@ -212,14 +213,18 @@ async fn creates_at_once_make_one_machine_a_token_and_share_no_port() -> Result<
     let tokens = ["a", "b", "c", "a", "b", "c"];
     let creations: Vec<Creation> = tokens.iter().map(|token| creation(token)).collect();
     let made = creations.iter().map(async |creation| {
-        loop {
+        let mut refusals = Vec::new();
+        while refusals.len() < 20 {
             // Of two with one token one may be told that it is busy.
-            if let Ok(machine) = driver.made(&settings, creation).await {
-                return machine;
+            match driver.made(&settings, creation).await {
+                Ok(machine) => return Ok(machine),
+                Err(error) => refusals.push(error),
             }
         }
+        bail!("it is refused again and again: {refusals:?}")
     });
     let made = join_all(made).await;
+    let made: Vec<Machine> = made.into_iter().collect::<Result<_>>()?;
     let ids: BTreeSet<&str> = made.iter().map(|at| at.id.as_str()).collect();
     assert_eq!(ids.len(), 3);
     let listed = driver.plugin.list_machines(&context(&settings)).await?;

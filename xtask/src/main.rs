@@ -7,6 +7,7 @@ mod packages;
 mod peers;
 mod plugins;
 mod run;
+mod watch;
 mod workspace;
 
 use anyhow::Result;
@@ -179,7 +180,14 @@ fn test(workspace: &Workspace, slow: bool) -> Result<()> {
     step("Build", build)?;
     let surroundings = Surroundings::set_up(workspace)?;
     step("Tests", || {
-        run::run(surroundings.of(cargo().args(["test", "--workspace"])))
+        // One that fails should not hide what else does.
+        let words = ["test", "--workspace", "--no-fail-fast"];
+        let programs = workspace.target.join("debug/deps");
+        watch::run(
+            surroundings.of(cargo().args(words)),
+            &programs,
+            watch::LONGEST,
+        )
     })?;
     if slow {
         step("Simulation, 10,000 seeds", || {

@@ -162,6 +162,9 @@ pub struct ToolGrant {
     pub allow: Option<Vec<Vec<String>>>,
     /// `SUBCOMMAND:N`: its argument N has to be a name with the owner's prefix.
     pub owned: Vec<String>,
+    /// How many may run at once, for all pools together; 0: any number; `None`: as many as is known
+    /// to be good for the program.
+    pub concurrency: Option<u32>,
 }
 
 /// `[credentials.NAME]`: what the host adds to a plugin's requests.

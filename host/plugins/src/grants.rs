@@ -45,6 +45,9 @@ pub struct ToolGrant {
     pub allow: Option<Vec<Vec<String>>>,
     /// Arguments that name what a machine's owner must be the owner of.
     pub owned: Vec<Owned>,
+    /// How many may run at once with this environment, for whichever plugin and pool; 0 is any number,
+    /// and so is `None` where nobody else says one.
+    pub concurrency: Option<u32>,
 }
 
 /// One argument of a subcommand has to begin with the calling pool's owner mark and a dash; written
@@ -146,7 +149,15 @@ impl Grants {
     #[must_use]
     pub fn and(&self, others: &Grants) -> Grants {
         let mut tools = others.tools.clone();
-        tools.extend(self.tools.clone());
+        for (name, tool) in &self.tools {
+            // It says how the program is, not what may be done with it.
+            let known = others.tools.get(name).and_then(|tool| tool.concurrency);
+            let tool = ToolGrant {
+                concurrency: tool.concurrency.or(known),
+                ..tool.clone()
+            };
+            tools.insert(name.clone(), tool);
+        }
         Grants {
             files: self.files || others.files,
             http: self.http.clone().or_else(|| others.http.clone()),
@@ -181,6 +192,30 @@ mod tests {
         let both = operator.and(&shipped);
         assert!(both.files && !both.is_empty());
         assert_eq!(both.tools["vm"].path, PathBuf::from("/opt/vm"));
+    }
+
+    #[test]
+    fn how_many_may_run_at_once_is_said_by_the_operator_or_else_by_who_knows_the_program() {
+        let grants = |concurrency| Grants {
+            tools: BTreeMap::from([(
+                "vm".to_owned(),
+                ToolGrant {
+                    concurrency,
+                    ..ToolGrant::default()
+                },
+            )]),
+            ..Grants::default()
+        };
+        for (operator, shipped, both) in [
+            (None, None, None),
+            (None, Some(1), Some(1)),
+            (Some(0), Some(1), Some(0)),
+            (Some(3), Some(1), Some(3)),
+            (Some(3), None, Some(3)),
+        ] {
+            let given = grants(operator).and(&grants(shipped));
+            assert_eq!(given.tools["vm"].concurrency, both);
+        }
     }
 
     #[test]

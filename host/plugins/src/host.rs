@@ -1,6 +1,6 @@
 //! What all plugins of a process share: the engines, what is linked behind imports, the cache.
 
-use crate::capabilities::{Credential, Credentials, Zones, link_driver, link_policy};
+use crate::capabilities::{Credential, Credentials, Turns, Zones, link_driver, link_policy};
 use crate::contract::Kind;
 use crate::engine::Engines;
 use crate::guest::Guest;
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) zones: Arc<Zones>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) scratch: Option<PathBuf>,
+    pub(crate) turns: Turns,
     /// Without WASI, and with no function that waits: calls need no stack of their own.
     pub(crate) policy: Linker<Guest>,
     pub(crate) policy_with_wasi: Linker<Guest>,
@@ -99,6 +100,7 @@ impl Host {
                 zones: Arc::new(Zones::new()),
                 credentials: Arc::default(),
                 scratch: options.scratch.clone(),
+                turns: Turns::default(),
                 policy,
                 policy_with_wasi,
                 driver,

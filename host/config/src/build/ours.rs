@@ -290,6 +290,7 @@ fn tools(grants: &Found, report: &mut Report) -> BTreeMap<String, ToolGrant> {
                 _ => None,
             },
             owned: found.strings("owned"),
+            concurrency: found.count("concurrency"),
         };
         tools.insert(name.to_owned(), tool);
     }

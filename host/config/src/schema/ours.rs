@@ -60,6 +60,7 @@ const TOOL: &Schema = &Schema {
         Key("env", Map(&Text)),
         Key("allow", TextLists),
         Key("owned", Texts),
+        Key("concurrency", COUNT),
     ],
 };
 

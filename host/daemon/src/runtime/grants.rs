@@ -137,6 +137,7 @@ impl Shipped {
                     env: environment(&["PATH", "HOME"], &[("SPRINGTIDE_LOCAL_ROOT", root)]),
                     allow: Some(vec![vec!["local".to_owned()]]),
                     owned: Vec::new(),
+                    concurrency: None,
                 };
                 Some(Grants {
                     tools: BTreeMap::from([(LOCAL_TOOL.to_owned(), tool)]),
@@ -155,6 +156,9 @@ impl Shipped {
                         .iter()
                         .filter_map(|rule| rule.parse().ok())
                         .collect(),
+                    // VBoxSVC, which answers all of them, deadlocks when calls meet: see
+                    // docs/drivers/virtualbox.md.
+                    concurrency: Some(1),
                 };
                 Some(Grants {
                     files: true,

@@ -404,6 +404,7 @@ fn granted(grants: &springtide_config::Grants) -> Grants {
                         .iter()
                         .filter_map(|rule| rule.parse().ok())
                         .collect(),
+                    concurrency: tool.concurrency,
                 };
                 (name.clone(), tool)
             })

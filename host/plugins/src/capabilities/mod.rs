@@ -13,6 +13,7 @@ pub use credential::Credential;
 pub(crate) use credential::Credentials;
 pub(crate) use logging::{Voice, clean};
 pub use origin::{Origin, OriginError};
+pub(crate) use process::Turns;
 pub use springtide_aws::{Aws, AwsKeys};
 pub use zones::{Civil, ZoneError, Zones};
 
@@ -48,7 +49,7 @@ impl Capabilities {
         let scratch = shared.scratch.as_ref().filter(|_| grants.files && plain);
         Capabilities {
             zones: Arc::clone(&shared.zones),
-            tools: Tools::new(plugin, grants.tools.clone()),
+            tools: Tools::new(plugin, grants.tools.clone(), &shared.turns),
             scratch: Scratch::new(plugin, grants.files, scratch.map(|base| base.join(plugin))),
             web: Web::new(plugin, grants.http.clone(), Arc::clone(&shared.credentials)),
         }

@@ -2,18 +2,22 @@
 //! the arguments that may be used are the grant's. There is no shell.
 //!
 //! A tool ends with its call: at the call's deadline, or when the call is dropped, it is killed with
-//! its whole process group.
+//! its whole process group. Where its grant has a `concurrency`, no more run at once, whichever plugin
+//! and pool they are for; the others wait for their turn, first come first served, as long as their
+//! calls may take.
 
 use super::toml_key;
 use crate::grants::ToolGrant;
 use crate::guest::Guest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
@@ -48,18 +52,51 @@ pub(crate) enum ProcessError {
     Other(String),
 }
 
+/// What a turn is taken at: a program, what it is told of where it works, and how many may run.
+type Counter = (PathBuf, BTreeMap<String, String>, usize);
+
+/// Whose turn it is with tools of which only so many may run at once. It is the whole host's: what
+/// breaks when two calls meet does so whoever makes them.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<HashMap<Counter, Arc<Semaphore>>>);
+
+impl Turns {
+    fn of(&self, grant: &ToolGrant) -> Option<Arc<Semaphore>> {
+        let most = grant.concurrency.filter(|&most| most > 0)?;
+        // As many as a semaphore can count are as good as any number.
+        let most = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = known
+            .entry((grant.path.clone(), grant.env.clone(), most))
+            .or_insert_with(|| Arc::new(Semaphore::new(most)));
+        Some(Arc::clone(turn))
+    }
+}
+
+/// A tool and what is waited at before it runs.
+#[derive(Debug)]
+struct Tool {
+    grant: ToolGrant,
+    turn: Option<Arc<Semaphore>>,
+}
+
 /// The tools a plugin may run.
 #[derive(Debug)]
 pub(super) struct Tools {
     plugin: String,
-    granted: BTreeMap<String, ToolGrant>,
+    granted: BTreeMap<String, Tool>,
 }
 
 impl Tools {
-    pub(super) fn new(plugin: &str, granted: BTreeMap<String, ToolGrant>) -> Tools {
+    pub(super) fn new(plugin: &str, granted: BTreeMap<String, ToolGrant>, turns: &Turns) -> Tools {
+        let with_turn = |(name, grant)| {
+            let turn = turns.of(&grant);
+            (name, Tool { grant, turn })
+        };
         Tools {
             plugin: plugin.to_owned(),
-            granted,
+            granted: granted.into_iter().map(with_turn).collect(),
         }
     }
 }
@@ -70,18 +107,19 @@ fn check<'g>(
     tool: &str,
     arguments: &[String],
     owner: &str,
-) -> Result<&'g ToolGrant, ProcessError> {
+) -> Result<&'g Tool, ProcessError> {
     let plugin = &tools.plugin;
     let table = format!(
         "[plugins.{}.grants.tools.{}]",
         toml_key(plugin),
         toml_key(tool)
     );
-    let Some(grant) = tools.granted.get(tool) else {
+    let Some(found) = tools.granted.get(tool) else {
         return Err(ProcessError::Denied(format!(
             "the plugin {plugin} may not run {tool:?}; to allow it, write {table} with path = \"/absolute/path\" into the configuration"
         )));
     };
+    let grant = &found.grant;
     let bytes: usize = arguments.iter().map(String::len).sum();
     if arguments.len() > ARGUMENTS.0 || bytes > ARGUMENTS.1 {
         return Err(ProcessError::Denied(format!(
@@ -107,7 +145,7 @@ fn check<'g>(
         )));
     }
     owned(grant, tool, arguments, owner).map_err(ProcessError::Denied)?;
-    Ok(grant)
+    Ok(found)
 }
 
 /// Whether the arguments that have to be the owner's begin with its mark.
@@ -143,6 +181,25 @@ impl Drop for Group {
         {
             tracing::error!(%error, "a tool could not be killed");
         }
+    }
+}
+
+impl Tool {
+    /// Runs it when it is its turn.
+    async fn run(
+        &self,
+        arguments: &[String],
+        stdin: Vec<u8>,
+        until: Instant,
+    ) -> Result<Output, ProcessError> {
+        let _turn = match &self.turn {
+            None => None,
+            Some(turn) => {
+                let waited = tokio::time::timeout_at(until.into(), turn.acquire()).await;
+                Some(waited.map_err(|_| ProcessError::TimedOut)?)
+            }
+        };
+        run(&self.grant, arguments, stdin, until).await
     }
 }
 
@@ -245,9 +302,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
                 let (capabilities, until) = (guest.capabilities.clone(), guest.until);
                 let owner = Arc::clone(&guest.caller.owner);
                 Box::new(async move {
-                    let grant = check(&capabilities.tools, &tool, &arguments, &owner);
-                    let answer = match grant {
-                        Ok(grant) => run(grant, &arguments, stdin, until).await,
+                    let found = check(&capabilities.tools, &tool, &arguments, &owner);
+                    let answer = match found {
+                        Ok(tool) => tool.run(&arguments, stdin, until).await,
                         Err(error) => Err(error),
                     };
                     Ok((answer,))
@@ -268,7 +325,12 @@ mod tests {
             env: BTreeMap::from([("ONLY".to_owned(), "this".to_owned())]),
             allow: allow.map(|rules| rules.iter().map(words).collect()),
             owned: Vec::new(),
+            concurrency: None,
         }
+    }
+
+    fn granted(tools: impl Into<BTreeMap<String, ToolGrant>>) -> Tools {
+        Tools::new("p", tools.into(), &Turns::default())
     }
 
     fn words(words: &[&str]) -> Vec<String> {
@@ -281,15 +343,10 @@ mod tests {
 
     #[test]
     fn only_granted_tools_run_with_arguments_that_are_allowed() {
-        let grants = |grant| Tools::new("p", BTreeMap::from([("vm".to_owned(), grant)]));
+        let grants = |grant| granted([("vm".to_owned(), grant)]);
         let rules: &[&[&str]] = &[&["list"], &["clone", "*", "--now"]];
         let cases: [(Tools, &str, &[&str], Option<&str>); 8] = [
-            (
-                Tools::new("p", BTreeMap::new()),
-                "vm",
-                &[],
-                Some("[plugins.p.grants.tools.vm]"),
-            ),
+            (granted([]), "vm", &[], Some("[plugins.p.grants.tools.vm]")),
             (
                 grants(sh(None)),
                 "/bin/sh",
@@ -335,7 +392,7 @@ mod tests {
                 .into(),
             ..sh(None)
         };
-        let tools = Tools::new("p", BTreeMap::from([("vm".to_owned(), grant)]));
+        let tools = granted([("vm".to_owned(), grant)]);
         let cases: [(&str, &[&str], bool); 12] = [
             ("us", &["remove", "us-1"], true),
             ("us", &["remove", "us-1", "--delete"], true),
@@ -402,6 +459,60 @@ mod tests {
             assert!(Instant::now() < deadline, "a child of the tool outlived it");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn of_a_tool_with_a_concurrency_no_more_run_at_once_in_the_whole_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let turns = Turns::default();
+        // Two of them at once are told by a directory that is there already.
+        let script = format!(
+            "mkdir {0} && sleep 0.02 && rmdir {0}",
+            folder.path().join("one").display()
+        );
+        let alone = ToolGrant {
+            concurrency: Some(1),
+            ..sh(None)
+        };
+        let of = |plugin, grant: &ToolGrant| {
+            let tools = BTreeMap::from([("vm".to_owned(), grant.clone())]);
+            Tools::new(plugin, tools, &turns)
+        };
+        let both = [of("p", &alone), of("q", &alone)];
+        let arguments = words(&["-c", &script]);
+        let runs = (0..20).map(|number| {
+            let tool = check(&both[number % 2], "vm", &arguments, "").unwrap();
+            tool.run(&arguments, Vec::new(), soon())
+        });
+        for output in futures_util::future::join_all(runs).await {
+            let output = output.unwrap();
+            assert_eq!(output.code, 0, "{output:?}");
+        }
+
+        let sleep = words(&["-c", "sleep 600"]);
+        let (first, second) = (&both[0].granted["vm"], &both[1].granted["vm"]);
+        let held = Instant::now() + Duration::from_secs(2);
+        let short = Instant::now() + Duration::from_millis(100);
+        let elsewhere = ToolGrant {
+            env: BTreeMap::new(),
+            ..alone.clone()
+        };
+        let elsewhere = of("p", &elsewhere);
+        let free = words(&["-c", "true"]);
+        let (hangs, waited, other, then) = tokio::join!(
+            first.run(&sleep, Vec::new(), held),
+            second.run(&free, Vec::new(), short),
+            elsewhere.granted["vm"].run(&free, Vec::new(), short),
+            second.run(&free, Vec::new(), soon()),
+        );
+        assert_eq!(hangs, Err(ProcessError::TimedOut));
+        assert_eq!(
+            waited,
+            Err(ProcessError::TimedOut),
+            "it had no turn in time"
+        );
+        assert_eq!(other.unwrap().code, 0, "it works elsewhere");
+        assert_eq!(then.unwrap().code, 0, "one that was killed gives way");
     }
 
     #[tokio::test]
