@@ -4,6 +4,7 @@ mod artifacts_download;
 mod artifacts_upload;
 mod cache_restore;
 mod cache_save;
+mod forward;
 mod http;
 mod multipart;
 mod pipe;

@@ -2,7 +2,8 @@
 //! those of the order; proxies come from the environment; no redirect is followed unseen.
 
 use super::Stop;
-use super::proxy::Proxies;
+use super::forward::{Forward, Forwarded};
+use super::proxy::{Proxies, Way};
 use super::tcp::Forgiving;
 use rustls::crypto::CryptoProvider;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,9 +17,9 @@ use ureq::http::response::Parts;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
-    ConnectProxyConnector, Connector, RustlsConnector, TcpConnector,
+    ConnectProxyConnector, Connector, RustlsConnector, SocksConnector, TcpConnector,
 };
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 /// The most that is read of an answer to find its message in, in bytes.
 const MESSAGE: u64 = 64 << 10;
@@ -29,6 +30,8 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// Makes requests.
 pub(super) struct Client {
     agent: Agent,
+    /// For requests that are handed to a proxy.
+    forwarding: Agent,
     gone: Arc<AtomicBool>,
     proxies: Proxies,
     /// Whether there are certificates to trust at all.
@@ -89,26 +92,55 @@ impl Client {
             .timeout_global(seconds(calls.total_seconds))
             .build();
         let gone = Arc::new(AtomicBool::new(false));
-        let forgiving = Forgiving {
+        let forgiving = || Forgiving {
             gone: Arc::clone(&gone),
         };
         let connector =
-            ().chain(ConnectProxyConnector::default())
+            ().chain(SocksConnector::default())
+                .chain(ConnectProxyConnector::default())
                 .chain(TcpConnector::default())
-                .chain(forgiving)
+                .chain(forgiving())
                 .chain(RustlsConnector::default());
+        let forwarding = TcpConnector::default()
+            .chain(forgiving())
+            .chain(RustlsConnector::default())
+            .chain(Forward);
+        let resolver = DefaultResolver::default;
         Ok(Self {
-            agent: Agent::with_parts(config, connector, DefaultResolver::default()),
+            agent: Agent::with_parts(config.clone(), connector, resolver()),
+            forwarding: Agent::with_parts(config, forwarding, resolver()),
             gone,
             proxies,
             trusts,
         })
     }
 
+    /// A request, led the way there is to its address.
+    fn led<B>(
+        &self,
+        url: &str,
+        make: impl FnOnce(&Agent, &str) -> RequestBuilder<B>,
+    ) -> Result<RequestBuilder<B>, Stop> {
+        Ok(match self.proxies.to(url) {
+            Way::Direct => make(&self.agent, url),
+            Way::Tunnel(proxy) => {
+                let proxy = Some(proxy.clone());
+                make(&self.agent, url).config().proxy(proxy).build()
+            }
+            Way::Forward(proxy) => {
+                let forwarded = Forwarded::of(url, proxy).ok_or_else(|| not_an_address(url))?;
+                let request = make(&self.forwarding, &forwarded.url).header("host", forwarded.host);
+                match forwarded.login {
+                    Some(login) => request.header("proxy-authorization", login.expose_secret()),
+                    None => request,
+                }
+            }
+        })
+    }
+
     /// Asks for something.
     pub(super) fn get(&self, url: &str, headers: &[(&str, &SecretString)]) -> Result<Answer, Stop> {
-        let proxy = self.proxies.to(url).cloned();
-        let mut request = self.agent.get(url).config().proxy(proxy).build();
+        let mut request = self.led(url, |agent, url| agent.get(url))?;
         for (name, value) in headers {
             request = request.header(*name, value.expose_secret());
         }
@@ -123,12 +155,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: &mut dyn Read,
     ) -> Result<Answer, Stop> {
-        let mut request = match length {
-            Some(length) => self.agent.put(url).header("content-length", length),
-            None => self.agent.post(url),
-        };
-        let proxy = self.proxies.to(url).cloned();
-        request = request.config().proxy(proxy).build();
+        let mut request = self.led(url, |agent, url| match length {
+            Some(length) => agent.put(url).header("content-length", length),
+            None => agent.post(url),
+        })?;
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -150,10 +180,7 @@ impl Client {
                 let (parts, body) = answer.into_parts();
                 Ok(Answer { parts, body })
             }
-            Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Err(Stop::ForGood(format!(
-                "{} is no address of a request",
-                cleaned(url)
-            ))),
+            Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Err(not_an_address(url)),
             Err(error) if !self.trusts && url.starts_with("https:") => Err(Stop::ForGood(format!(
                 "{error}; this machine has no certificates to check {} with: install \
                  ca-certificates, or set SSL_CERT_FILE or tls-ca-file",
@@ -162,6 +189,10 @@ impl Client {
             Err(error) => Err(Stop::MayBeRetried(error.to_string())),
         }
     }
+}
+
+fn not_an_address(url: &str) -> Stop {
+    Stop::ForGood(format!("{} is no address of a request", cleaned(url)))
 }
 
 /// A body that ends when its receiver is gone, so that the answer is read.

@@ -1,13 +1,12 @@
 //! Which proxy a request goes through: by the variables and the rules of Go's package `httpproxy`, which
 //! GitLab Runner's helper goes by. `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count, then the same in lower
-//! case; hosts of loopback are asked directly.
-//!
-//! The proxy is asked for a tunnel, also for plain HTTP, where Go hands it the request itself.
+//! case; hosts of loopback are asked directly. Plain HTTP is handed to a proxy as it is; for HTTPS, and
+//! of a SOCKS proxy, a tunnel is asked for.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
-use ureq::Proxy;
 use ureq::http::Uri;
+use ureq::{Proxy, ProxyProtocol};
 
 /// The proxies of an environment.
 #[derive(Debug, Default)]
@@ -15,6 +14,17 @@ pub(super) struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
     direct: Vec<Direct>,
+}
+
+/// How a request gets to its host.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way<'p> {
+    /// Without a proxy.
+    Direct,
+    /// Through a tunnel that the proxy opens.
+    Tunnel(&'p Proxy),
+    /// The proxy makes the request.
+    Forward(&'p Proxy),
 }
 
 /// Hosts that are asked directly.
@@ -59,8 +69,20 @@ impl Proxies {
         })
     }
 
-    /// The proxy for an address.
-    pub(super) fn to(&self, url: &str) -> Option<&Proxy> {
+    /// The way to an address.
+    pub(super) fn to(&self, url: &str) -> Way<'_> {
+        match self.proxy(url) {
+            None => Way::Direct,
+            Some(proxy) => match proxy.protocol() {
+                ProxyProtocol::Http | ProxyProtocol::Https if !url.starts_with("https:") => {
+                    Way::Forward(proxy)
+                }
+                _ => Way::Tunnel(proxy),
+            },
+        }
+    }
+
+    fn proxy(&self, url: &str) -> Option<&Proxy> {
         let url: Uri = url.parse().ok()?;
         let (proxy, usual) = match url.scheme_str() {
             Some("https") => (self.https.as_ref()?, 443),
@@ -149,14 +171,25 @@ mod tests {
             ("ALL_PROXY", "http://all:4"),
         ])
         .unwrap();
-        let host = |url| proxies.to(url).map(|proxy| (proxy.host(), proxy.port()));
+        let host = |url| proxies.proxy(url).map(|proxy| (proxy.host(), proxy.port()));
         assert_eq!(host("http://gitlab.example.com/a"), Some(("lower", 1)));
         assert_eq!(host("https://gitlab.example.com/a"), Some(("upper", 3)));
-        assert!(of(&[]).unwrap().to("https://a.example.com").is_none());
+        assert!(of(&[]).unwrap().proxy("https://a.example.com").is_none());
         assert_eq!(
             of(&[("HTTPS_PROXY", "http://")]).unwrap_err(),
             "HTTPS_PROXY"
         );
+    }
+
+    #[test]
+    fn plain_http_is_handed_to_a_proxy_that_speaks_it() {
+        let proxies = of(&[("HTTP_PROXY", "p:1"), ("HTTPS_PROXY", "p:1")]).unwrap();
+        let socks = of(&[("HTTP_PROXY", "socks5://p:1"), ("NO_PROXY", "b.test")]).unwrap();
+        assert!(matches!(proxies.to("http://a.test"), Way::Forward(_)));
+        assert!(matches!(proxies.to("https://a.test"), Way::Tunnel(_)));
+        assert!(matches!(socks.to("http://a.test"), Way::Tunnel(_)));
+        assert!(matches!(socks.to("http://b.test"), Way::Direct));
+        assert!(matches!(socks.to("https://a.test"), Way::Direct));
     }
 
     #[test]
@@ -187,10 +220,10 @@ mod tests {
             ("127.0.0.9", true),
             ("[::1]", true),
         ] {
-            let proxy = proxies.to(&format!("http://{host}/"));
+            let proxy = proxies.proxy(&format!("http://{host}/"));
             assert_eq!(proxy.is_none(), direct, "{host}");
         }
         let all = of(&[("HTTP_PROXY", "p:1"), ("no_proxy", "a,*")]).unwrap();
-        assert!(all.to("http://any.test").is_none());
+        assert!(all.proxy("http://any.test").is_none());
     }
 }

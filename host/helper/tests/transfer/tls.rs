@@ -6,6 +6,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub struct Identity {
     /// The authority's certificate, PEM.
@@ -44,12 +45,16 @@ impl Identity {
     }
 }
 
+/// How long a reader has the connection to itself.
+const TURN: Duration = Duration::from_millis(10);
+
 /// One connection, of which its reader and its writer have a copy each.
 #[derive(Clone)]
 pub struct TlsStream(Arc<Mutex<StreamOwned<ServerConnection, TcpStream>>>);
 
 impl TlsStream {
     pub fn new(config: Arc<ServerConfig>, stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(TURN)).unwrap();
         let connection = ServerConnection::new(config).unwrap();
         Self(Arc::new(Mutex::new(StreamOwned::new(connection, stream))))
     }
@@ -57,7 +62,15 @@ impl TlsStream {
 
 impl Read for TlsStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().read(buffer)
+        use io::ErrorKind::{TimedOut, WouldBlock};
+        loop {
+            match self.0.lock().unwrap().read(buffer) {
+                Err(error) if matches!(error.kind(), TimedOut | WouldBlock) => {}
+                done => return done,
+            }
+            // Who waits to write is let in.
+            std::thread::yield_now();
+        }
     }
 }
 
