@@ -363,7 +363,10 @@ async fn a_second_daemon_on_the_same_state_is_refused_and_a_bad_file_is_named() 
 async fn boots_that_never_end_and_creations_that_fail_cost_no_job() -> Result<()> {
     let site = Site::new(quick()).await?;
     let runner = site
-        .runner("unlucky", "  [runners.pool]\n  boot_timeout = 2\n")
+        .runner(
+            "unlucky",
+            "  [runners.pool]\n  boot_timeout = 2\n  create_timeout = 3\n",
+        )
         .replace(
             r#"["local-boot-delay=100"]"#,
             r#"["local-boot-delay=100", "local-fail-create=30", "local-fail-boot=30"]"#,

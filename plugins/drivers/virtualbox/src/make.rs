@@ -186,7 +186,7 @@ fn configure(
     }
     let network = settings.hostonly()?;
     let interface = network
-        .map(|network| network::interface(vbox, settings, network, &vm.id.owner))
+        .map(|network| network::interface(vbox, settings, network, vm))
         .transpose()?;
     if let Some(interface) = &interface {
         words.extend([
@@ -235,7 +235,7 @@ fn configure(
 /// Puts the second card into the host-only network again, should its interface be another now.
 fn connect(vbox: VBox, settings: &Settings, vm: &Vm) -> Result<(), PluginError> {
     if let Some(network) = settings.hostonly()? {
-        let interface = network::interface(vbox, settings, network, &vm.id.owner)?;
+        let interface = network::interface(vbox, settings, network, vm)?;
         if vm.field("hostonlyadapter2") != interface {
             vbox.run(&["modifyvm", &vm.name(), "--hostonlyadapter2", &interface])?;
         }

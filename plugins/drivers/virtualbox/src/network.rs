@@ -10,6 +10,8 @@ use std::net::Ipv4Addr;
 
 /// How often another port is tried, where others chose the same at once.
 const TRIES: u32 = 20;
+/// How often one looks at most for what another makes meanwhile.
+const MOST_LOOKS: u64 = 12;
 /// What names the networks of host-only interfaces.
 const NETWORK: &str = "HostInterfaceNetworking-";
 /// The option of DHCP, of those left to sites, that says who made an interface.
@@ -70,16 +72,21 @@ fn ports_of_others(vbox: VBox, name: &str) -> Result<BTreeSet<u16>, PluginError>
 fn free(name: &str, attempt: u32, range: (u16, u16), taken: &BTreeSet<u16>) -> Option<u16> {
     let (first, last) = (u64::from(range.0), u64::from(range.1));
     let count = last - first + 1;
+    let hash = lot(name, attempt);
+    (0..count)
+        .filter_map(|step| u16::try_from(first + (hash % count + step) % count).ok())
+        .find(|port| !taken.contains(port))
+}
+
+/// A number that is the name's and the attempt's.
+fn lot(name: &str, attempt: u32) -> u64 {
     let text = name.bytes().chain(attempt.to_le_bytes());
     // FNV-1a, then a mix: its low digits alone fall unevenly on names that are much alike.
     let mut hash = text.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^= hash >> 33;
-    (0..count)
-        .filter_map(|step| u16::try_from(first + (hash % count + step) % count).ok())
-        .find(|port| !taken.contains(port))
+    hash ^ (hash >> 33)
 }
 
 /// An interface of the host in a host-only network.
@@ -104,18 +111,25 @@ fn interfaces(vbox: VBox) -> Result<Vec<Interface>, PluginError> {
 /// The host-only interface of this network, made if there is none.
 ///
 /// As with ports: of two that make one at once, one at least sees the other's; whoever sees it
-/// removes its own and looks again.
+/// removes its own and looks again, as often as is the machine's before it makes another: calls that
+/// take turns would meet each time.
 pub(crate) fn interface(
     vbox: VBox,
     settings: &Settings,
     network: HostOnly,
-    owner: &str,
+    vm: &Vm,
 ) -> Result<String, PluginError> {
+    let (owner, machine) = (&vm.id.owner, vm.name());
     let address = Ipv4Addr::from(network.address).to_string();
-    for _ in 0..TRIES {
-        let there = named(vbox, &address)?;
-        if let Some(first) = there.into_iter().next() {
-            return Ok(first);
+    for attempt in 0..TRIES {
+        let looks = match attempt {
+            0 => 1,
+            _ => 1 + lot(&machine, attempt) % MOST_LOOKS,
+        };
+        for _ in 0..looks {
+            if let Some(first) = named(vbox, &address)?.into_iter().next() {
+                return Ok(first);
+            }
         }
         let name = make_interface(vbox, settings, network, owner)?;
         if named(vbox, &address)? == [name.as_str()] {
