@@ -21,6 +21,9 @@ struct Arguments {
     directory: PathBuf,
 }
 
+/// What caches are written as.
+const FORMATS: [&str; 3] = ["zip", "zipzstd", "tarzstd"];
+
 fn main() -> Done<()> {
     let arguments = arguments()?;
     let root = arguments
@@ -55,17 +58,21 @@ fn measure(arguments: &Arguments, root: &Path) -> Done<()> {
 
     let uploaded = root.join("uploaded.zip");
     let url = serve(uploaded.clone())?;
-    let local = root.join("cache.zip");
+    let local = |format: &str| root.join(format!("{format}.cache"));
     let zip = root.join("zip.zip");
-    let save = format!(
-        r#"{{"cache-save": {{"key": "k", "file": {:?}, "files": {{"paths": ["tree"]}}}}}}"#,
-        local
-    );
+    let save = |format: &str| {
+        format!(
+            r#"{{"cache-save": {{"key": "k", "file": {:?}, "format": {format:?}, "files": {{"paths": ["tree"]}}}}}}"#,
+            local(format)
+        )
+    };
     let upload = format!(
         r#"{{"artifacts-upload": {{"url": "{url}", "job": 1, "token": "t", "files": {{"paths": ["tree"]}}}}}}"#
     );
-    let restore =
-        format!(r#"{{"cache-restore": {{"sources": [{{"key": "k", "file": {local:?}}}]}}}}"#);
+    let restore = |format: &str| {
+        let local = local(format);
+        format!(r#"{{"cache-restore": {{"sources": [{{"key": "k", "file": {local:?}}}]}}}}"#)
+    };
     let download = format!(
         r#"{{"artifacts-download": {{"url": "{url}", "items": [{{"id": 1, "token": "t", "name": "j"}}]}}}}"#
     );
@@ -74,13 +81,15 @@ fn measure(arguments: &Arguments, root: &Path) -> Done<()> {
     row("zip -r", &mut info_zip, &project, "", Some(&zip))?;
     let mut helper = Command::new(&arguments.helper);
     helper.arg("transfer");
-    row(
-        "helper, cache saved",
-        &mut helper,
-        &project,
-        &save,
-        Some(&local),
-    )?;
+    for format in FORMATS {
+        row(
+            &format!("helper, cache saved, {format}"),
+            &mut helper,
+            &project,
+            &save(format),
+            Some(&local(format)),
+        )?;
+    }
     row(
         "helper, artifacts uploaded",
         &mut helper,
@@ -92,21 +101,23 @@ fn measure(arguments: &Arguments, root: &Path) -> Done<()> {
     let mut unzip = Command::new("unzip");
     unzip.arg("-q").arg(&zip);
     row("unzip", &mut unzip, &root.join("1"), "", None)?;
-    row(
-        "helper, cache restored",
-        &mut helper,
-        &root.join("2"),
-        &restore,
-        None,
-    )?;
+    for format in FORMATS {
+        row(
+            &format!("helper, cache restored, {format}"),
+            &mut helper,
+            &root.join(format),
+            &restore(format),
+            None,
+        )?;
+    }
     row(
         "helper, artifacts downloaded",
         &mut helper,
-        &root.join("3"),
+        &root.join("2"),
         &download,
         None,
     )?;
-    for copy in ["1", "2", "3"] {
+    for copy in ["1", "2"].iter().chain(&FORMATS) {
         let same = Command::new("diff")
             .args(["-r", "--no-dereference"])
             .arg(project.join("tree"))
@@ -116,7 +127,7 @@ fn measure(arguments: &Arguments, root: &Path) -> Done<()> {
             return Err(format!("what was restored into {copy} is not what was archived").into());
         }
     }
-    println!("\nall three trees are the same as the first");
+    println!("\nall trees are the same as the first");
     Ok(())
 }
 

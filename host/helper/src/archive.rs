@@ -14,16 +14,20 @@ mod read;
 mod records;
 mod select;
 mod spill;
+mod tar_read;
+mod tar_write;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub(crate) use beneath::Beneath;
 pub(crate) use gzip::{write_gzip, write_raw};
+pub(crate) use pieces::Packing;
 pub(crate) use project::Project;
 pub(crate) use read::{UnpackError, unpack};
 pub(crate) use select::{Selection, select};
 pub(crate) use spill::unnamed;
+pub(crate) use tar_write::write_tar;
 pub(crate) use write::write_zip;
 
 use std::io;

@@ -10,7 +10,7 @@ mod work;
 
 pub use protocol::{Answer, Ending, Fault, FaultKind, Hello, PROTOCOL};
 pub use request::{
-    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
-    CacheSource, CacheUrl, Calls, Files, Level, Transfer, TransferEnd,
+    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheFormat, CacheRestore,
+    CacheSave, CacheSource, CacheUrl, Calls, Files, Level, Transfer, TransferEnd,
 };
 pub use work::{REACH, SELF, Work, WorkEnd, WorkFile, WorkSignal, is_work_id};

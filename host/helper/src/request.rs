@@ -81,6 +81,32 @@ pub enum Level {
     Slowest,
 }
 
+/// `CACHE_COMPRESSION_FORMAT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheFormat {
+    /// A zip, of deflated files.
+    #[default]
+    Zip,
+    /// A zip of files packed by Zstandard.
+    ZipZstd,
+    /// A tar, packed by Zstandard as a whole.
+    TarZstd,
+}
+
+impl CacheFormat {
+    /// The one of this name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "zip" => Some(CacheFormat::Zip),
+            "zipzstd" => Some(CacheFormat::ZipZstd),
+            "tarzstd" => Some(CacheFormat::TarZstd),
+            _ => None,
+        }
+    }
+}
+
 /// `artifact_format` of the job's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -195,6 +221,9 @@ pub struct CacheSave {
     /// How much work is put into a small archive.
     #[serde(default)]
     pub level: Level,
+    /// What the archive is. Whoever restores it looks.
+    #[serde(default)]
+    pub format: CacheFormat,
     /// How requests are made.
     #[serde(default)]
     pub calls: Calls,

@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use springtide_cache::{CacheKey, Job, Keys, Signed, archive_path};
 use springtide_gitlab::{Artifact, Payload, When};
 use springtide_machines::{
-    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
-    CacheSource, CacheUrl, Calls, Files, Level,
+    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheFormat, CacheRestore,
+    CacheSave, CacheSource, CacheUrl, Calls, Files, Level,
 };
 use std::time::Duration;
 
@@ -98,6 +98,7 @@ pub(crate) struct PlannedCache {
     policy: Policy,
     files: Files,
     level: Level,
+    format: CacheFormat,
     calls: Calls,
     /// Where caches are on the machine, and which part of that is the project's.
     cache_dir: String,
@@ -161,6 +162,13 @@ impl PlannedCache {
                         Policy::Both
                     }
                 };
+                let word = variables.get("CACHE_COMPRESSION_FORMAT");
+                let format = cache_format(&word).unwrap_or_else(|| {
+                    warnings.push(format!(
+                        "unknown CACHE_COMPRESSION_FORMAT {word:?}: it is taken as zip"
+                    ));
+                    CacheFormat::Zip
+                });
                 PlannedCache {
                     keys,
                     warnings,
@@ -168,6 +176,7 @@ impl PlannedCache {
                     policy,
                     files: files(&one.paths, &[], one.untracked, variables),
                     level: level(&variables.get("CACHE_COMPRESSION_LEVEL")),
+                    format,
                     calls: calls.clone(),
                     cache_dir: cache_dir.to_owned(),
                     project_path: payload.job_info.project_full_path.clone(),
@@ -220,6 +229,7 @@ impl PlannedCache {
             upload: upload.map(url),
             upload_limit: limit,
             level: self.level,
+            format: self.format,
             calls: self.calls.clone(),
         }
     }
@@ -267,6 +277,14 @@ pub(crate) fn level(word: &str) -> Level {
         "slow" => Level::Slow,
         "slowest" => Level::Slowest,
         _ => Level::Default,
+    }
+}
+
+/// What a cache is written as; nothing, where the word is no format.
+fn cache_format(word: &str) -> Option<CacheFormat> {
+    match word {
+        "" => Some(CacheFormat::Zip),
+        word => CacheFormat::named(word),
     }
 }
 

@@ -17,9 +17,9 @@ pub use connection::{
 pub use follow::{Follow, Output};
 pub use process::ProcessConnection;
 pub use springtide_helper::{
-    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheRestore, CacheSave,
-    CacheSource, CacheUrl, Calls, Files, Hello, Level, REACH, Transfer, TransferEnd, Work, WorkEnd,
-    WorkFile, WorkSignal, is_work_id,
+    ArtifactFormat, ArtifactsDownload, ArtifactsItem, ArtifactsUpload, CacheFormat, CacheRestore,
+    CacheSave, CacheSource, CacheUrl, Calls, Files, Hello, Level, REACH, Transfer, TransferEnd,
+    Work, WorkEnd, WorkFile, WorkSignal, is_work_id,
 };
 pub use ssh::{
     CommandOutput, FarEnd, HostKeys, KeyError, ListenAt, LocalForward, Shell, SshConnection,

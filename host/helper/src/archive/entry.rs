@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 pub(super) struct Task {
     pub(super) at: rawzip::ZipArchiveEntryWayfinder,
     pub(super) path: Vec<u8>,
-    pub(super) deflated: bool,
+    pub(super) method: CompressionMethod,
     pub(super) crc: u32,
     pub(super) look: Look,
 }
@@ -26,7 +26,7 @@ pub(super) fn task(record: &ZipFileHeaderRecord<'_>, owner: bool) -> Result<Task
     Ok(Task {
         at: record.wayfinder(),
         path: path_of(name.as_bytes()).map_err(|why| refused(name.as_bytes(), why))?,
-        deflated: record.compression_method() == CompressionMethod::DEFLATE,
+        method: record.compression_method(),
         crc: record.crc32(),
         look: Look {
             mode,

@@ -3,11 +3,18 @@
 
 use super::read::UnpackError;
 use flate2::{Decompress, FlushDecompress, Status};
+use rawzip::CompressionMethod;
 use std::io::Read;
+use zstd::stream::raw::{self, DParameter, InBuffer, Operation, OutBuffer};
+
+/// The most of what came before that packed bytes may refer to, as a power of two: 32 MiB, the most
+/// that GitLab Runner's library does.
+pub(super) const WINDOW: u32 = 25;
 
 /// What unpacking works with.
 pub(crate) struct Buffers {
     inflate: Decompress,
+    zstd: Option<raw::Decoder<'static>>,
     packed: Vec<u8>,
     raw: Vec<u8>,
 }
@@ -16,6 +23,7 @@ impl Default for Buffers {
     fn default() -> Self {
         Self {
             inflate: Decompress::new(false),
+            zstd: None,
             packed: vec![0; 64 << 10],
             raw: vec![0; 256 << 10],
         }
@@ -25,10 +33,10 @@ impl Default for Buffers {
 /// Unpacks `reader` to `to` and returns the checksum.
 ///
 /// # Errors
-/// Where it is not `size` bytes long in the end, or no deflate stream.
+/// Where it is not `size` bytes long in the end, or not packed so.
 pub(crate) fn content(
     reader: &mut dyn Read,
-    deflated: bool,
+    method: CompressionMethod,
     size: u64,
     buffers: &mut Buffers,
     to: &mut dyn FnMut(&[u8]) -> Result<(), UnpackError>,
@@ -38,16 +46,16 @@ pub(crate) fn content(
         left: size,
         to,
     };
-    if deflated {
-        inflate(reader, buffers, &mut output)?;
-    } else {
-        loop {
+    match method {
+        CompressionMethod::DEFLATE => inflate(reader, buffers, &mut output)?,
+        CompressionMethod::ZSTD => zstd(reader, buffers, &mut output)?,
+        _ => loop {
             let read = read(reader, &mut buffers.raw)?;
             if read == 0 {
                 break;
             }
             output.push(&buffers.raw[..read])?;
-        }
+        },
     }
     if output.left > 0 {
         return Err(broken("it is shorter than it says"));
@@ -64,6 +72,7 @@ fn inflate(
         inflate,
         packed,
         raw,
+        ..
     } = buffers;
     inflate.reset(false);
     let (mut at, mut filled) = (0, 0);
@@ -85,6 +94,50 @@ fn inflate(
         }
         if consumed == 0 && written == 0 && filled == 0 {
             return Err(broken("it ends too early"));
+        }
+    }
+}
+
+/// Frames of Zstandard, one after the other.
+fn zstd(
+    reader: &mut dyn Read,
+    buffers: &mut Buffers,
+    output: &mut Output<'_>,
+) -> Result<(), UnpackError> {
+    let no_stream = |_| broken("it is no stream of Zstandard");
+    let decoder = match &mut buffers.zstd {
+        Some(decoder) => {
+            decoder.reinit().map_err(no_stream)?;
+            decoder
+        }
+        none => {
+            let mut decoder = raw::Decoder::new().map_err(no_stream)?;
+            decoder
+                .set_parameter(DParameter::WindowLogMax(WINDOW))
+                .map_err(no_stream)?;
+            none.insert(decoder)
+        }
+    };
+    let mut within = false;
+    loop {
+        let filled = read(reader, &mut buffers.packed)?;
+        if filled == 0 {
+            return match within {
+                true => Err(broken("it ends too early")),
+                false => Ok(()),
+            };
+        }
+        let mut input = InBuffer::around(&buffers.packed[..filled]);
+        loop {
+            let mut raw = OutBuffer::around(&mut buffers.raw[..]);
+            // What is left of a frame; nothing at its end.
+            within = decoder.run(&mut input, &mut raw).map_err(no_stream)? > 0;
+            let written = raw.pos();
+            output.push(&buffers.raw[..written])?;
+            // At the end of a frame nothing is held back; asked again, it would wait for another.
+            if input.pos == filled && (written < buffers.raw.len() || !within) {
+                break;
+            }
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Files as packed pieces in their order, packed on all processors.
 //!
 //! A file is cut into pieces of half a MiB, each packed by itself, so that a large file keeps every
-//! processor busy too; laid end to end they are one deflate stream. What waits is bounded: a few
-//! pieces for each processor.
+//! processor busy too; laid end to end they are one stream of deflate, or frames of Zstandard. What
+//! waits is bounded: a few pieces for each processor.
 
 use super::project::Project;
-use super::records::{DEFLATED, STORED};
+use super::records::{DEFLATED, STORED, ZSTD};
 use super::select::Selection;
 use super::{Line, PackError, Say, shown};
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -21,6 +21,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PIECE: u64 = 512 << 10;
 /// Processors used at most: more of them would take more memory.
 const MOST_WORKERS: usize = 4;
+
+/// What becomes of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// It stays as it is.
+    Plain,
+    /// deflate, where it is shorter.
+    Deflate(Level),
+    /// Zstandard, where it is shorter.
+    Zstd(Level),
+}
 
 /// What a file, directory or link is.
 pub(crate) struct Head {
@@ -74,7 +85,7 @@ enum Source {
 pub(crate) fn pieces(
     project: &Project,
     selection: &Selection,
-    level: Level,
+    packing: Packing,
     say: Say<'_>,
     mut each: impl FnMut(Option<Head>, Piece, bool) -> Result<(), PackError>,
 ) -> Result<(), PackError> {
@@ -85,7 +96,7 @@ pub(crate) fn pieces(
     let queue = Mutex::new(queue);
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(project, &queue, level));
+            scope.spawn(|| work(project, &queue, packing));
         }
         scope.spawn(move || {
             // A send fails when nobody takes any more; why is what `each` said.
@@ -211,15 +222,56 @@ impl Plan<'_> {
     }
 }
 
-fn work(project: &Project, queue: &Mutex<Receiver<Job>>, level: Level) {
-    let mut deflate = Compress::new(Compression::new(number(level)), false);
+/// What one worker packs with.
+enum Packer {
+    Plain,
+    Deflate { stream: Compress, stores: bool },
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Packer {
+    fn of(packing: Packing) -> io::Result<Self> {
+        Ok(match packing {
+            Packing::Plain => Packer::Plain,
+            Packing::Deflate(level) => Packer::Deflate {
+                stream: Compress::new(Compression::new(number(level)), false),
+                stores: level == Level::Fastest,
+            },
+            Packing::Zstd(level) => Packer::Zstd(zstd::bulk::Compressor::new(zstd_level(level))?),
+        })
+    }
+
+    /// Bytes and how they are packed: of a whole file, or of a part of one, the last or not. All parts
+    /// of a file are packed the same way.
+    fn pack(&mut self, raw: &[u8], whole: bool, last: bool) -> io::Result<(u16, Vec<u8>)> {
+        let (method, packed) = match self {
+            Packer::Deflate { stores: false, .. } | Packer::Zstd(_) if whole && raw.is_empty() => {
+                return Ok((STORED, Vec::new()));
+            }
+            Packer::Deflate { stores: true, .. } if whole => return Ok((STORED, raw.to_vec())),
+            Packer::Plain => return Ok((STORED, raw.to_vec())),
+            Packer::Deflate { stream, .. } => (DEFLATED, deflate(stream, raw, last)?),
+            Packer::Zstd(packer) => (ZSTD, packer.compress(raw)?),
+        };
+        if whole && packed.len() >= raw.len() {
+            return Ok((STORED, raw.to_vec()));
+        }
+        Ok((method, packed))
+    }
+}
+
+fn work(project: &Project, queue: &Mutex<Receiver<Job>>, packing: Packing) {
+    let mut packer = Packer::of(packing);
     let mut raw = Vec::new();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { source, reply }) = job else {
             return;
         };
-        let piece = piece(project, &source, level, &mut deflate, &mut raw);
+        let piece = match &mut packer {
+            Ok(packer) => piece(project, &source, packer, &mut raw),
+            Err(error) => Err(PackError::Format(format!("packing the files: {error}"))),
+        };
         // Nobody waits for it where the archive has failed already.
         if reply.send(piece).is_err() {
             raw = Vec::new();
@@ -230,8 +282,7 @@ fn work(project: &Project, queue: &Mutex<Receiver<Job>>, level: Level) {
 fn piece(
     project: &Project,
     source: &Source,
-    level: Level,
-    deflate: &mut Compress,
+    packer: &mut Packer,
     raw: &mut Vec<u8>,
 ) -> Result<Option<Piece>, PackError> {
     raw.clear();
@@ -260,14 +311,7 @@ fn piece(
         Source::Part { last, .. } => (false, *last),
     };
     let length = raw.len() as u64;
-    let packed = match whole && (level == Level::Fastest || raw.is_empty()) {
-        true => None,
-        false => Some(pack(deflate, raw, last)?),
-    };
-    let (method, bytes) = match packed {
-        Some(packed) if !whole || packed.len() < raw.len() => (DEFLATED, packed),
-        _ => (STORED, raw.clone()),
-    };
+    let (method, bytes) = packer.pack(raw, whole, last)?;
     Ok(Some(Piece {
         bytes,
         method,
@@ -292,7 +336,7 @@ fn read_at(file: &File, offset: u64, to: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Packs bytes by themselves. All but the last piece end on a whole byte, with no end of the stream.
-fn pack(deflate: &mut Compress, raw: &[u8], last: bool) -> io::Result<Vec<u8>> {
+fn deflate(deflate: &mut Compress, raw: &[u8], last: bool) -> io::Result<Vec<u8>> {
     deflate.reset();
     let flush = if last {
         FlushCompress::Finish
@@ -336,5 +380,16 @@ pub(crate) fn number(level: Level) -> u32 {
         Level::Default => 6,
         Level::Slow => 7,
         Level::Slowest => 9,
+    }
+}
+
+/// Those of Zstandard that GitLab Runner's library takes for them.
+pub(super) fn zstd_level(level: Level) -> i32 {
+    match level {
+        Level::Fastest => 1,
+        Level::Fast => 2,
+        Level::Default => 3,
+        Level::Slow => 7,
+        Level::Slowest => 11,
     }
 }

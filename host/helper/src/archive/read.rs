@@ -1,4 +1,4 @@
-//! Unpacks a zip beneath a directory.
+//! Unpacks an archive beneath a directory: here a zip, and a packed tar by [`tar_read`](super::tar_read).
 //!
 //! The archive's directory is read piece by piece, and more than once: first to see that every name
 //! and size may be, so that of an archive that must not be unpacked nothing is; then for the files,
@@ -8,11 +8,12 @@
 use super::beneath::{Beneath, Last, Look, Refused, path_of};
 use super::entry::{Task, kind, task};
 use super::inflate::{Buffers, content};
-use super::shown;
+use super::{shown, tar_read};
 use rawzip::{CompressionMethod, FileReader, ZipArchive, ZipFileHeaderRecord};
 use rustix::fs::FileType;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 /// Workers at most.
 const MOST_WORKERS: usize = 4;
 /// The longest link that can be made, in bytes.
-const LONGEST_LINK: u64 = 4096;
+pub(super) const LONGEST_LINK: u64 = 4096;
 /// How many directories that may not be entered get their rights; more stay open to their owner.
 const CLOSED: usize = 10_000;
 
@@ -68,6 +69,10 @@ pub(crate) fn unpack(
     into: &Beneath,
     limit: Option<u64>,
 ) -> Result<Unpacked, UnpackError> {
+    let mut magic = [0; 4];
+    if archive.read_at(&mut magic, 0).is_ok_and(|read| read == 4) && magic == tar_read::MAGIC {
+        return tar_read::unpack(&archive, into, limit);
+    }
     let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive = ZipArchive::from_file(archive, &mut buffer).map_err(broken)?;
     let owner = rustix::process::geteuid().is_root();
@@ -82,34 +87,59 @@ pub(crate) fn unpack(
         }
         Ok(())
     })?;
-    let mut closed = Vec::new();
+    let mut directories = Directories::of(into);
     each(&archive, &mut buffer, |record| {
         if kind(record) != FileType::Directory {
             return Ok(());
         }
         let Task { path, look, .. } = task(record, owner)?;
+        directories.dress(path, look)
+    })?;
+    directories.finish()?;
+    Ok(total)
+}
+
+/// What directories look like, in the end.
+pub(super) struct Directories<'b> {
+    into: &'b Beneath,
+    /// A directory that may not be entered would close the way to those in it.
+    closed: Vec<(Vec<u8>, Look)>,
+}
+
+impl<'b> Directories<'b> {
+    pub(super) fn of(into: &'b Beneath) -> Self {
+        Self {
+            into,
+            closed: Vec::new(),
+        }
+    }
+
+    pub(super) fn dress(&mut self, path: Vec<u8>, look: Look) -> Result<(), UnpackError> {
         if path.is_empty() {
             return Ok(());
         }
         if look.mode & 0o100 == 0 {
-            if closed.len() < CLOSED {
-                closed.push((path, look));
+            if self.closed.len() < CLOSED {
+                self.closed.push((path, look));
             }
             return Ok(());
         }
-        dress(into, &path, look)
-    })?;
-    // A directory that may not be entered would close the way to those in it.
-    closed.sort_unstable_by(|a, b| b.0.cmp(&a.0));
-    for (path, look) in closed {
-        dress(into, &path, look)?;
+        self.now(&path, look)
     }
-    Ok(total)
-}
 
-fn dress(into: &Beneath, path: &[u8], look: Look) -> Result<(), UnpackError> {
-    into.dress_directory(path, look)
-        .map_err(|why| refused(path, why))
+    pub(super) fn finish(mut self) -> Result<(), UnpackError> {
+        self.closed.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        let closed = std::mem::take(&mut self.closed);
+        closed
+            .into_iter()
+            .try_for_each(|(path, look)| self.now(&path, look))
+    }
+
+    fn now(&self, path: &[u8], look: Look) -> Result<(), UnpackError> {
+        self.into
+            .dress_directory(path, look)
+            .map_err(|why| refused(path, why))
+    }
 }
 
 /// Looks at every entry before anything is written.
@@ -134,8 +164,13 @@ fn check(
             return Err(odd("is encrypted"));
         }
         let method = record.compression_method();
-        if method != CompressionMethod::STORE && method != CompressionMethod::DEFLATE {
-            return Err(odd("is packed in a way that is not deflate"));
+        let known = [
+            CompressionMethod::STORE,
+            CompressionMethod::DEFLATE,
+            CompressionMethod::ZSTD,
+        ];
+        if !known.contains(&method) {
+            return Err(odd("is packed in a way that is not deflate or Zstandard"));
         }
         total.entries += 1;
         total.bytes = total.bytes.saturating_add(record.uncompressed_size_hint());
@@ -149,20 +184,40 @@ fn check(
             total.entries
         )));
     }
-    let (room, most) = into.room().map_err(|error| UnpackError::Machine {
-        doing: "asking how much room there is".to_owned(),
-        error,
-    })?;
-    let limit = limit.unwrap_or(room);
-    if total.bytes > limit || total.entries > most {
-        return Err(UnpackError::TooLarge {
+    Bounds::of(into, limit)?.hold(total)?;
+    Ok(total)
+}
+
+/// The most that may be unpacked: bytes, and files, directories and links.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    bytes: u64,
+    entries: u64,
+}
+
+impl Bounds {
+    /// What there is room for, or so many bytes.
+    pub(super) fn of(into: &Beneath, limit: Option<u64>) -> Result<Self, UnpackError> {
+        let (room, entries) = into.room().map_err(|error| UnpackError::Machine {
+            doing: "asking how much room there is".to_owned(),
+            error,
+        })?;
+        let bytes = limit.unwrap_or(room);
+        Ok(Self { bytes, entries })
+    }
+
+    /// Whether it is no more than that.
+    pub(super) fn hold(self, total: Unpacked) -> Result<(), UnpackError> {
+        if total.bytes <= self.bytes && total.entries <= self.entries {
+            return Ok(());
+        }
+        Err(UnpackError::TooLarge {
             bytes: total.bytes,
             files: total.entries,
-            limit,
-            most,
-        });
+            limit: self.bytes,
+            most: self.entries,
+        })
     }
-    Ok(total)
 }
 
 /// Unpacks files on all processors, and makes directories.
@@ -244,22 +299,36 @@ fn file(
     last: &mut Last,
     buffers: &mut Buffers,
 ) -> Result<(), UnpackError> {
-    let no = |why| refused(&task.path, why);
-    let (directory, name) = into.parent(&task.path, last).map_err(no)?;
+    write_file(into, &task.path, task.look, last, |to| {
+        unpacked(archive, task, buffers, to)
+    })
+}
+
+/// Takes the bytes of a file.
+type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), UnpackError>;
+
+/// Makes a file of what `content` hands on.
+pub(super) fn write_file(
+    into: &Beneath,
+    path: &[u8],
+    look: Look,
+    last: &mut Last,
+    content: impl FnOnce(Sink<'_>) -> Result<(), UnpackError>,
+) -> Result<(), UnpackError> {
+    let no = |why| refused(path, why);
+    let (directory, name) = into.parent(path, last).map_err(no)?;
     let mut file = Beneath::file(&directory, name).map_err(no)?;
     let writing = |error| UnpackError::Machine {
-        doing: format!("writing {}", shown(&task.path)),
+        doing: format!("writing {}", shown(path)),
         error,
     };
-    let written = unpacked(archive, task, buffers, &mut |bytes| {
-        file.write_all(bytes).map_err(writing)
-    });
+    let written = content(&mut |bytes| file.write_all(bytes).map_err(writing));
     if let Err(error) = written {
         // What is not whole must not look as if it were.
         Beneath::remove(&directory, name).map_err(writing)?;
         return Err(error);
     }
-    Beneath::dress(&file, task.look).map_err(writing)
+    Beneath::dress(&file, look).map_err(writing)
 }
 
 fn link(
@@ -269,19 +338,30 @@ fn link(
     last: &mut Last,
     buffers: &mut Buffers,
 ) -> Result<(), UnpackError> {
-    let no = |why| refused(&task.path, why);
     let mut target = Vec::new();
     unpacked(archive, task, buffers, &mut |bytes| {
         target.extend_from_slice(bytes);
         Ok(())
     })?;
+    write_link(into, &task.path, &target, task.look, last)
+}
+
+/// Makes a link.
+pub(super) fn write_link(
+    into: &Beneath,
+    path: &[u8],
+    target: &[u8],
+    look: Look,
+    last: &mut Last,
+) -> Result<(), UnpackError> {
+    let no = |why| refused(path, why);
     if target.is_empty() || target.contains(&0) {
         return Err(no(Refused::Name("it is a link to nothing")));
     }
-    let (directory, name) = into.parent(&task.path, last).map_err(no)?;
-    Beneath::link(&directory, name, &target).map_err(no)?;
-    Beneath::dress_link(&directory, name, task.look).map_err(|error| UnpackError::Machine {
-        doing: format!("writing {}", shown(&task.path)),
+    let (directory, name) = into.parent(path, last).map_err(no)?;
+    Beneath::link(&directory, name, target).map_err(no)?;
+    Beneath::dress_link(&directory, name, look).map_err(|error| UnpackError::Machine {
+        doing: format!("writing {}", shown(path)),
         error,
     })
 }
@@ -291,13 +371,13 @@ fn unpacked(
     archive: &ZipArchive<FileReader>,
     task: &Task,
     buffers: &mut Buffers,
-    to: &mut dyn FnMut(&[u8]) -> Result<(), UnpackError>,
+    to: Sink<'_>,
 ) -> Result<(), UnpackError> {
     let entry = archive.get_entry(task.at).map_err(broken)?;
     let size = task.at.uncompressed_size_hint();
     let mut reader = entry.reader();
     let crc =
-        content(&mut reader, task.deflated, size, buffers, to).map_err(|error| match error {
+        content(&mut reader, task.method, size, buffers, to).map_err(|error| match error {
             UnpackError::Broken(why) => {
                 UnpackError::Broken(format!("{}: {why}", shown(&task.path)))
             }

@@ -7,6 +7,8 @@ const WIDE: u32 = u32::MAX;
 pub(crate) const NARROW: u64 = 0xF000_0000;
 /// deflate.
 pub(crate) const DEFLATED: u16 = 8;
+/// Zstandard.
+pub(crate) const ZSTD: u16 = 93;
 /// As it is.
 pub(crate) const STORED: u16 = 0;
 
@@ -20,7 +22,7 @@ pub(crate) struct Entry {
     pub(crate) changed: i64,
     /// User and group.
     pub(crate) owner: (u32, u32),
-    /// [`DEFLATED`] or [`STORED`].
+    /// [`DEFLATED`], [`ZSTD`] or [`STORED`].
     pub(crate) method: u16,
     /// Whether its sizes stand in 64 bits.
     pub(crate) wide: bool,

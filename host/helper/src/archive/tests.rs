@@ -1,11 +1,13 @@
 //! Archives there and back, and archives built to do harm.
 
+mod tar;
+
 use super::beneath::{Beneath, Refused};
 use super::*;
 use proptest::prelude::*;
 use rawzip::path::EntryPath;
 use rawzip::{CompressionMethod, ZipArchiveWriter};
-use springtide_helper::{Files, Level};
+use springtide_helper::{CacheFormat, Files, Level};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -267,7 +269,12 @@ fn an_archive_that_is_cut_or_changed_anywhere_is_broken_or_the_same() {
     let place = Place::new();
     std::fs::write(place.inside().join("a"), b"some content, some content").unwrap();
     std::fs::write(place.inside().join("b"), b"more").unwrap();
-    let bytes = packed(&place.inside(), Level::Default);
+    for format in [CacheFormat::Zip, CacheFormat::ZipZstd, CacheFormat::TarZstd] {
+        cut_or_changed(&packed_as(&place.inside(), format, Level::Default));
+    }
+}
+
+fn cut_or_changed(bytes: &[u8]) {
     for length in 0..bytes.len() {
         let to = Place::new();
         let into = Beneath::at(&to.inside()).unwrap();
@@ -278,7 +285,7 @@ fn an_archive_that_is_cut_or_changed_anywhere_is_broken_or_the_same() {
         );
     }
     for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
+        let mut changed = bytes.to_vec();
         changed[at] ^= 0x41;
         let to = Place::new();
         let into = Beneath::at(&to.inside()).unwrap();
@@ -332,6 +339,11 @@ fn more_than_64_ki_entries_and_large_files_are_read_by_others() {
 
 /// All of a directory as a zip.
 fn packed(directory: &Path, level: Level) -> Vec<u8> {
+    packed_as(directory, CacheFormat::Zip, level)
+}
+
+/// All of a directory as an archive.
+fn packed_as(directory: &Path, format: CacheFormat, level: Level) -> Vec<u8> {
     let project = Project::at(directory).unwrap();
     let files = Files {
         paths: vec![".".into()],
@@ -339,7 +351,14 @@ fn packed(directory: &Path, level: Level) -> Vec<u8> {
     };
     let selection = select(&project, &files, &|_| {}).unwrap();
     let mut bytes = Vec::new();
-    let length = write_zip(&project, &selection, level, &|_| {}, &mut bytes).unwrap();
+    let say = |_| {};
+    let zip = |packing, bytes: &mut Vec<u8>| write_zip(&project, &selection, packing, &say, bytes);
+    let length = match format {
+        CacheFormat::Zip => zip(Packing::Deflate(level), &mut bytes),
+        CacheFormat::ZipZstd => zip(Packing::Zstd(level), &mut bytes),
+        CacheFormat::TarZstd => write_tar(&project, &selection, level, &say, &mut bytes),
+    };
+    let length = length.unwrap();
     assert_eq!(length, bytes.len() as u64);
     bytes
 }
@@ -369,7 +388,7 @@ fn held(directory: &Path) -> BTreeMap<String, (Vec<u8>, u32, i64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_packed_is_unpacked_as_it_was(
@@ -379,6 +398,11 @@ proptest! {
             0..6,
         ),
         level in prop_oneof![Just(Level::Fastest), Just(Level::Fast), Just(Level::Default)],
+        format in prop_oneof![
+            2 => Just(CacheFormat::Zip),
+            1 => Just(CacheFormat::ZipZstd),
+            1 => Just(CacheFormat::TarZstd),
+        ],
     ) {
         let from = Place::new();
         for (name, (size, seed, mode, is_link)) in &files {
@@ -404,7 +428,7 @@ proptest! {
             let mode = PermissionsExt::from_mode(mode | 0o400);
             std::fs::set_permissions(&path, mode).unwrap();
         }
-        let bytes = packed(&from.inside(), level);
+        let bytes = packed_as(&from.inside(), format, level);
         let to = Place::new();
         unpack(file(&bytes), &Beneath::at(&to.inside()).unwrap(), None).unwrap();
         prop_assert_eq!(held(&to.inside()), held(&from.inside()));

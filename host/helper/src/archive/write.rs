@@ -1,12 +1,11 @@
 //! Writes a zip to where it goes, without a copy on the disk.
 
-use super::pieces::{Head, Piece, pieces};
+use super::pieces::{Head, Packing, Piece, pieces};
 use super::project::Project;
 use super::records::{self, Entry, NARROW};
 use super::select::Selection;
 use super::spill::Spill;
 use super::{PackError, Say};
-use springtide_helper::Level;
 use std::io::{self, Write};
 
 /// Writes the files of a selection as a zip. Returns its length in bytes.
@@ -17,7 +16,7 @@ use std::io::{self, Write};
 pub(crate) fn write_zip(
     project: &Project,
     selection: &Selection,
-    level: Level,
+    packing: Packing,
     say: Say<'_>,
     to: &mut dyn Write,
 ) -> Result<u64, PackError> {
@@ -29,7 +28,7 @@ pub(crate) fn write_zip(
         open: None,
         scratch: Vec::new(),
     };
-    pieces(project, selection, level, say, |head, piece, last| {
+    pieces(project, selection, packing, say, |head, piece, last| {
         Ok(zip.piece(head, piece, last)?)
     })?;
     Ok(zip.finish()?)

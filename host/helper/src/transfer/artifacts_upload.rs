@@ -6,7 +6,9 @@ use super::multipart::Form;
 use super::pipe::pipe;
 use super::retry::{Failed, retry};
 use super::{Stop, say, words};
-use crate::archive::{PackError, Project, Selection, select, write_gzip, write_raw, write_zip};
+use crate::archive::{
+    PackError, Packing, Project, Selection, select, write_gzip, write_raw, write_zip,
+};
 use secrecy::ExposeSecret;
 use springtide_helper::{ArtifactFormat, ArtifactsUpload, TransferEnd};
 use std::io::{ErrorKind, Read, Write};
@@ -135,7 +137,13 @@ impl Upload<'_> {
         let level = self.order.level;
         match self.format {
             ArtifactFormat::Zip => {
-                write_zip(self.project, self.selection, level, &say, to)?;
+                write_zip(
+                    self.project,
+                    self.selection,
+                    Packing::Deflate(level),
+                    &say,
+                    to,
+                )?;
             }
             ArtifactFormat::Gzip => write_gzip(self.project, self.selection, level, to)?,
             ArtifactFormat::Raw => write_raw(self.project, self.selection, to)?,

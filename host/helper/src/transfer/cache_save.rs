@@ -4,9 +4,9 @@
 use super::http::{Client, cleaned};
 use super::retry::{Failed, retry};
 use super::{Stop, say, words};
-use crate::archive::{Project, Selection, select, write_zip};
+use crate::archive::{Packing, Project, Selection, select, write_tar, write_zip};
 use secrecy::ExposeSecret;
-use springtide_helper::{CacheSave, CacheUrl, TransferEnd};
+use springtide_helper::{CacheFormat, CacheSave, CacheUrl, TransferEnd};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -91,7 +91,13 @@ fn archive(
         |error: io::Error| Stop::here(&format!("writing the cache {}", file.display()), error);
     let (path, part) = beside(file).map_err(writing)?;
     let mut to = BufWriter::with_capacity(256 << 10, part);
-    let written = write_zip(project, selection, order.level, &say, &mut to)
+    let level = order.level;
+    let written = match order.format {
+        CacheFormat::Zip => write_zip(project, selection, Packing::Deflate(level), &say, &mut to),
+        CacheFormat::ZipZstd => write_zip(project, selection, Packing::Zstd(level), &say, &mut to),
+        CacheFormat::TarZstd => write_tar(project, selection, level, &say, &mut to),
+    };
+    let written = written
         .map_err(|error| Stop::ForGood(format!("{error} ({})", file.display())))
         .and_then(|size| {
             std::fs::rename(&path, file).map_err(writing)?;
