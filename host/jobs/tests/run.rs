@@ -597,11 +597,12 @@ async fn files_are_moved_through_the_proxy_that_a_job_names() {
     }));
     let (trace, run) = bench.begin(&payload, false);
     let running = tokio::spawn(run);
-    let (tunnel, _) = proxy.accept().await.expect("it is asked");
+    let (asked, _) = proxy.accept().await.expect("it is asked");
     let mut head = String::new();
-    let mut tunnel = BufReader::new(tunnel);
-    tunnel.read_line(&mut head).await.expect("a request");
-    assert!(head.starts_with("CONNECT gitlab.test:80 "), "{head}");
+    let mut asked = BufReader::new(asked);
+    asked.read_line(&mut head).await.expect("a request");
+    let whole = "POST http://gitlab.test/api/v4/jobs/17/artifacts?";
+    assert!(head.starts_with(whole), "{head}");
     // Who hears nothing more tries again.
     bench.abandon.cancel();
     running.await.expect("no panic");
