@@ -245,11 +245,9 @@ impl Packer {
     /// of a file are packed the same way.
     fn pack(&mut self, raw: &[u8], whole: bool, last: bool) -> io::Result<(u16, Vec<u8>)> {
         let (method, packed) = match self {
-            Packer::Deflate { stores: false, .. } | Packer::Zstd(_) if whole && raw.is_empty() => {
-                return Ok((STORED, Vec::new()));
-            }
-            Packer::Deflate { stores: true, .. } if whole => return Ok((STORED, raw.to_vec())),
             Packer::Plain => return Ok((STORED, raw.to_vec())),
+            Packer::Deflate { stores: true, .. } if whole => return Ok((STORED, raw.to_vec())),
+            _ if whole && raw.is_empty() => return Ok((STORED, Vec::new())),
             Packer::Deflate { stream, .. } => (DEFLATED, deflate(stream, raw, last)?),
             Packer::Zstd(packer) => (ZSTD, packer.compress(raw)?),
         };

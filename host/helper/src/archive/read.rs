@@ -305,7 +305,7 @@ fn file(
 }
 
 /// Takes the bytes of a file.
-type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), UnpackError>;
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), UnpackError>;
 
 /// Makes a file of what `content` hands on.
 pub(super) fn write_file(

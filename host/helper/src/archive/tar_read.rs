@@ -9,7 +9,7 @@
 use super::beneath::{Beneath, Last, Look, path_of};
 use super::inflate::WINDOW;
 use super::read::{
-    Bounds, Directories, LONGEST_LINK, UnpackError, Unpacked, refused, write_file, write_link,
+    Bounds, Directories, LONGEST_LINK, Sink, UnpackError, Unpacked, refused, write_file, write_link,
 };
 use super::shown;
 use rustix::fs::FileType;
@@ -221,13 +221,11 @@ impl Tar<'_> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
-            match self.from.read(&mut block[filled..]) {
+            match some(&mut self.from, &mut block[filled..])? {
                 // Not all who write it end it.
-                Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err(broken("it ends too early")),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(read_error(error)),
+                0 if filled == 0 => return Ok(None),
+                0 => return Err(broken("it ends too early")),
+                read => filled += read,
             }
         }
         if block == [0; BLOCK] {
@@ -249,16 +247,13 @@ impl Tar<'_> {
     fn rest(&mut self) -> Result<(), UnpackError> {
         let mut left = LONGEST;
         loop {
-            match self.from.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
-                Ok(read) => {
-                    left = left
-                        .checked_sub(read as u64)
-                        .ok_or_else(|| broken("it goes on after its end"))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(read_error(error)),
+            let read = some(&mut self.from, &mut self.buffer)?;
+            if read == 0 {
+                return Ok(());
             }
+            left = left
+                .checked_sub(read as u64)
+                .ok_or_else(|| broken("it goes on after its end"))?;
         }
     }
 
@@ -269,21 +264,16 @@ impl Tar<'_> {
     }
 
     /// Hands on what is left of an entry's content.
-    fn content(
-        &mut self,
-        to: &mut dyn FnMut(&[u8]) -> Result<(), UnpackError>,
-    ) -> Result<(), UnpackError> {
+    fn content(&mut self, to: Sink<'_>) -> Result<(), UnpackError> {
         while self.left > 0 || self.fill > 0 {
             let content = self.left > 0;
             let wanted = if content { self.left } else { self.fill };
             let wanted = usize::try_from(wanted)
                 .map_or(self.buffer.len(), |wanted| wanted.min(self.buffer.len()));
-            let read = match self.from.read(&mut self.buffer[..wanted]) {
-                Ok(0) => return Err(broken("it ends too early")),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(read_error(error)),
-            };
+            let read = some(&mut self.from, &mut self.buffer[..wanted])?;
+            if read == 0 {
+                return Err(broken("it ends too early"));
+            }
             if content {
                 self.left -= read as u64;
                 to(&self.buffer[..read])?;
@@ -343,6 +333,16 @@ impl Before {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads what comes next; nothing at the end.
+fn some(from: &mut impl Read, to: &mut [u8]) -> Result<usize, UnpackError> {
+    loop {
+        match from.read(to) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map_err(read_error),
+        }
     }
 }
 

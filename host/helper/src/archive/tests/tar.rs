@@ -111,9 +111,9 @@ fn nothing_of_a_tar_is_written_outside() {
         let size = name.len() as u64 + 1;
         record(kind, b"././@LongLink", b"", size, name)
     };
-    let pax = |record: &str| {
-        let bytes = record.as_bytes();
-        super::tar::record(EntryType::XHeader, b"x", b"", bytes.len() as u64, bytes)
+    let pax = |text: &str| {
+        let bytes = text.as_bytes();
+        record(EntryType::XHeader, b"x", b"", bytes.len() as u64, bytes)
     };
     let cases: [(&str, Vec<Vec<u8>>); 10] = [
         ("absolute", vec![regular(b"/etc/x", b"x")]),
